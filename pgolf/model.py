@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rms', 'Linear', 'Rotary', 'document_mask', 'Attention', 'MLP', 'Block', 'softcap', 'GPT', 'ModelError',
-           'parameter_group', 'parameter_counts', 'load_weights']
+           'parameter_group', 'parameter_counts', 'weights_by_group', 'load_weights']
 
 # %% ../nbs/02_model.ipynb #f5d7ec51
 import math
@@ -177,16 +177,19 @@ class GPT(nn.Module):
                 skips.append(x)
         return rms(x)
 
+    def head(self, h: Tensor) -> Tensor:  # (..., d) -> (..., V)
+        "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
+        weight = self.tok_emb.weight if self.lm_head is None else self.lm_head.weight
+        z = F.linear(h, weight.to(h.dtype))
+        return softcap(z.to(torch.promote_types(z.dtype, torch.float32)), self.cfg.logit_softcap)
+
     def logits(
         self,
         tokens: Tensor,  # (B, T) integer ids
         doc: Tensor | None = None,  # (B, T) document index: attention stays inside it
-    ) -> Tensor:  # (B, T, V) float32 (float64 in a float64 model); row t predicts token t+1
+    ) -> Tensor:  # (B, T, V); row t predicts token t+1
         "Capped logits of the next token at every position."
-        h = self.hidden(tokens, doc)
-        head = self.tok_emb.weight if self.lm_head is None else self.lm_head.weight
-        z = F.linear(h, head.to(h.dtype))
-        return softcap(z.to(torch.promote_types(z.dtype, torch.float32)), self.cfg.logit_softcap)
+        return self.head(self.hidden(tokens, doc))
 
     def forward(
         self,
@@ -227,6 +230,16 @@ def parameter_counts(
         group = parameter_group(name)
         counts[group] = counts.get(group, 0) + p.numel()
     return counts
+
+
+def weights_by_group(
+    weights: dict[str, Tensor],  # a state dict
+) -> dict[str, Tensor]:  # group -> (n,) float32 on the CPU, in order of first appearance
+    "All weights of each `parameter_group` in one row, for pictures."
+    groups = {}
+    for name, w in weights.items():
+        groups.setdefault(parameter_group(name), []).append(w.detach().float().cpu().flatten())
+    return {group: torch.cat(parts) for group, parts in groups.items()}
 
 
 def load_weights(

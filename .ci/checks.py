@@ -1,0 +1,122 @@
+"""Small checks of .ci/run: python .ci/checks.py NAME [ARGUMENT]; exits 1 and says why."""
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path.cwd()
+LIMITS = {"nbs": 200_000, "runs": 2_000_000}  # bytes of outputs in one notebook
+SECRETS = [r"AKIA[0-9A-Z]{16}", r"\bhf_[A-Za-z0-9]{30,}", r"\bgh[pousr]_[A-Za-z0-9]{30,}",
+           r"\bsk-[A-Za-z0-9_-]{20,}", r"\bxox[abpr]-[A-Za-z0-9-]{10,}",
+           r"-----BEGIN [A-Z ]*PRIVATE KEY-----", r"https?://[^/\s:@\"']+:[^/\s:@\"']+@[\w.-]+"]
+HOME = r"(?<![\w.~])/(?:home|Users|root)/[\w.-]+"  # where somebody worked; says nothing to others
+
+
+def tracked(suffix=""):
+    "Files of the repository whose name ends in suffix."
+    names = subprocess.check_output(["git", "ls-files", "-z"], text=True).split("\0")
+    return [ROOT / n for n in names if n and n.endswith(suffix) and (ROOT / n).is_file()]
+
+
+def notebooks():
+    "(path, notebook) of every notebook of the repository."
+    return [(p, json.loads(p.read_text(encoding="utf-8"))) for p in tracked(".ipynb")]
+
+
+def commands():
+    "The README's two commands, one a line: the run, then the tests."
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.S | re.M)
+    lines = [ln.strip() for b in blocks for ln in b.splitlines() if "pip install" in ln]
+    if len(lines) != 2 or "papermill" not in lines[0] or "nbdev_test" not in lines[1]:
+        sys.exit(f"README.md must hold two commands, the run and the tests; it holds {lines}")
+    print("\n".join(lines))
+
+
+def sizes():
+    "No notebook carries more output than it may."
+    for path, nb in notebooks():
+        size = sum(len(json.dumps(c.get("outputs", []))) for c in nb["cells"])
+        limit = LIMITS.get(path.relative_to(ROOT).parts[0], LIMITS["nbs"])
+        if size > limit:
+            yield f"{path.name}: {size:,} bytes of output; at most {limit:,}"
+
+
+def errors():
+    "No stored output is an error, and papermill's `parameters` tag is there."
+    for path, nb in notebooks():
+        for i, cell in enumerate(nb["cells"]):
+            if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
+                yield f"{path.name}: cell {i} holds an error"
+        tags = [t for c in nb["cells"] for t in c.get("metadata", {}).get("tags", [])]
+        if path.name == "train.ipynb" and tags.count("parameters") != 1:
+            count = tags.count("parameters")
+            yield f"{path.name}: one cell must be tagged `parameters`, {count} are"
+
+
+def secrets():
+    "No key, password or home folder in any file."
+    for path in tracked():
+        text = path.read_bytes().decode("utf-8", "replace")
+        for pattern in [*SECRETS, *([HOME] if path.suffix == ".ipynb" else [])]:
+            if found := re.search(pattern, text):
+                line = text.count("\n", 0, found.start()) + 1
+                yield f"{path.relative_to(ROOT)}:{line} looks like a secret or a home folder"
+
+
+def executed(path):
+    "An executed notebook ran to its end without an error and shows its plots."
+    if not Path(path).exists():
+        sys.exit(f"{path} was not made")
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    if any(o["output_type"] == "error" for o in outputs):
+        yield f"{path} holds an error"
+    code = [c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    idle = [c for c in code if not c["execution_count"]
+            and "skip-execution" not in c["metadata"].get("tags", [])]
+    if idle:
+        yield f"{path}: {len(idle)} code cells did not run"
+    images = sum("image/png" in o.get("data", {}) for o in outputs)
+    if images < 7:
+        yield f"{path} shows {images} figures; a run shows at least 7"
+
+
+def summary(newer_than):
+    "The run that was just made has a summary whose numbers are possible."
+    since = Path(newer_than).stat().st_mtime
+    made = [p for p in ROOT.glob("runs/*/summary.json") if p.stat().st_mtime >= since]
+    if len(made) != 1:
+        sys.exit(f"one run should have been made, {len(made)} were")
+    s = json.loads(made[0].read_text(encoding="utf-8"))
+    shown = ("val_bpb", "bytes_total", "steps", "train_seconds", "eval_seconds")
+    print({k: s.get(k) for k in shown})
+    if not 0 < s["val_bpb"] < 8 or not math.isfinite(s["val_bpb"]):
+        yield f"val_bpb is {s['val_bpb']}"
+    if not 0 < s["bytes_total"] <= 16_000_000:
+        yield f"bytes_total is {s['bytes_total']:,}"
+
+
+def tests(log):
+    "Prints `passed failed` notebooks of an nbdev_test log, counted from what it says it did."
+    text = Path(log).read_text(encoding="utf-8", errors="replace")
+    done = re.findall(r"^- Completed (.+)$", text, re.M)
+    started = re.findall(r"^Starting (.+)$", text, re.M)
+    _, _, tail = text.partition("nbdev Tests Failed On The Following Notebooks:")
+    failed = {ln.strip() for ln in tail.splitlines() if ln.strip().endswith(".ipynb")}
+    failed |= {Path(p).name for p in set(started) - set(done)}  # died on the way
+    print(len(set(done)) - len(failed & {Path(p).name for p in done}), len(failed))
+
+
+def main():
+    "Runs one check; a generator of complaints fails if it complains."
+    name, *args = sys.argv[1:]
+    complaints = list(globals()[name](*args) or [])
+    if complaints:
+        sys.exit("\n".join(complaints))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The documentation site without Quarto: nbdev stages the pages, smalldocs renders them.
+
+    python .ci/docs.py [FOLDER]    builds into FOLDER (default _docs) and checks what it built
+
+`nbdev_docs` builds the same project with Quarto. What is done here beyond rendering: formulas
+become MathML, which browsers show without a script or a network; pages take nbdev's short names;
+links to our own site become relative; and no page may need anything that is not in the folder.
+"""
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbdev.doclinks
+from latex2mathml.converter import convert
+from nbdev.config import get_config
+from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.serve import proc_nbs
+
+MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
+CDN_TAG = re.compile(r'\s*<(?:link|script)\b[^>]*//cdn\.jsdelivr\.net/npm/katex[^>]*>(?:</script>)?')
+KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
+
+
+def stage():
+    "What `nbdev_docs` does before it calls Quarto: _proc with the notebooks as pages."
+    refresh_quarto_yml()
+    nbdev.doclinks._build_modidx()
+    nbdev_sidebar.__wrapped__()
+    return proc_nbs(n_workers=1, force=True)
+
+
+def render(cache):
+    "The site as smalldocs makes it. Exits with its words if a link between pages is broken."
+    done = subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", str(cache)],
+                          capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    broken = [line for line in said.splitlines() if "broken link" in line]
+    if done.returncode or broken:
+        sys.exit("\n".join(broken) or said)
+    return cache / get_config().doc_path.name
+
+
+def mathml(match):
+    "One formula as MathML; the source stays with it for copying and for readers aloud."
+    kind, tex = match[1], html.unescape(match[2]).strip()
+    made = convert(tex, display="block" if kind == "display" else "inline")
+    if lost := re.findall(r"<m[a-z]+[^>]*>(\\[A-Za-z]+)<", made):
+        sys.exit(f"formula {tex!r}: {lost[0]} is not understood; use another command")
+    return made.replace("<math ", f'<math alttext="{html.escape(tex)}" ', 1)
+
+
+def short_names(site):
+    "00a_plots.html -> plots.html, as nbdev's own links have it."
+    names = {p.name: re.sub(r"^\d+[a-zA-Z0-9]*_", "", p.name) for p in site.glob("*.html")}
+    if len(set(names.values())) < len(names):
+        sys.exit(f"two notebooks share a name after their number: {sorted(names)}")
+    return names
+
+
+def finish(site):
+    "Local formulas, short names and relative links, in every page and in the search index."
+    names, cfg = short_names(site), get_config()
+    ours = f"{cfg.doc_host}{cfg.doc_baseurl}".rstrip("/") + "/"
+    old = re.compile("|".join(rf"(?<![\w/]){re.escape(n)}" for n in names))
+    for page in [*site.glob("*.html"), site / "search.json"]:
+        text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="')
+        if page.suffix == ".html":
+            text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, text)))
+        page.write_text(old.sub(lambda m: names[m[0]], text), encoding="utf-8")
+    for long, short in names.items():
+        (site / long).rename(site / short)
+
+
+class Page(HTMLParser):
+    "Collects the ids, links and embedded resources of a page."
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.needs = set(), [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
+        if tag == "a" and a.get("href"):
+            self.links.append(a["href"])
+        rel = a.get("rel") or ""
+        if tag == "link" and "canonical" not in rel and a.get("href"):
+            self.needs.append(a["href"])
+        if tag in ("script", "img", "iframe", "source") and a.get("src"):
+            self.needs.append(a["src"])
+
+
+def problems(site):
+    "Broken links and anchors, resources from elsewhere, formulas left as source."
+    pages = {p.name: Page(p) for p in site.glob("*.html")}
+    for name, page in pages.items():
+        yield from (f"{name} needs {n[:80]} from the network" for n in page.needs
+                    if re.match(r"(https?:)?//", n))
+        for link in page.links + page.needs:
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (unquote(path.split("?")[0]) or name).removeprefix("./") or "index.html"
+            if not (site / target).exists():
+                yield f"{name} links to {link}, which does not exist"
+            elif target in pages and anchor and unquote(anchor) not in pages[target].ids:
+                yield f"{name} links to {link}: no such place on that page"
+        if 'class="math' in (site / name).read_text(encoding="utf-8"):
+            yield f"{name} holds a formula that was not converted"
+    found = {e["href"].split("#")[0] for e in json.loads((site / "search.json").read_text("utf-8"))}
+    yield from (f"{n} is not in the search index" for n in set(pages) - found)
+
+
+def main():
+    "Builds, moves and checks the site."
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else get_config().doc_path).resolve()
+    site = render(stage())
+    finish(site)
+    if bad := list(problems(site)):
+        sys.exit("\n".join(bad))
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(site, out)
+    pages = list(out.glob("*.html"))
+    formulas = sum(p.read_text(encoding="utf-8").count("<math ") for p in pages)
+    figures = sum(p.read_text(encoding="utf-8").count("<img") for p in pages)
+    print(f"{len(pages)} pages, {formulas} formulas, {figures} figures in {out}")
+
+
+if __name__ == "__main__":
+    main()
