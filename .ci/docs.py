@@ -69,12 +69,26 @@ def finish(site):
     ours = f"{cfg.doc_host}{cfg.doc_baseurl}".rstrip("/") + "/"
     old = re.compile("|".join(rf"(?<![\w/]){re.escape(n)}" for n in names))
     for page in [*site.glob("*.html"), site / "search.json"]:
-        text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="')
+        text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="nbdev:')
         if page.suffix == ".html":
             text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, text)))
         page.write_text(old.sub(lambda m: names[m[0]], text), encoding="utf-8")
     for long, short in names.items():
         (site / long).rename(site / short)
+    resolve(site)
+
+
+def resolve(site):
+    "nbdev links every name of the package; what has no entry of its own links to its page."
+    ids = {p.name: Page(p).ids for p in site.glob("*.html")}
+
+    def link(match):
+        page, _, anchor = match[1].partition("#")
+        return f'href="{page}#{anchor}"' if anchor in ids.get(page, ()) else f'href="{page}"'
+
+    for page in site.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r'href="nbdev:([^"]*)"', link, text), encoding="utf-8")
 
 
 class Page(HTMLParser):

@@ -177,11 +177,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         # 17 M weights at about 6.4 bits fill most of the 16 MB: the baseline has bytes to spare
         "quant.matrix_bits": 8, "quant.matrix_clip": 6.0, "quant.embed_clip": 8.0,
     },
+    # two CPU cores and three minutes: steps, not seconds, end the run, so that it repeats exactly
     "smoke": {
         "model.num_layers": 4, "model.model_dim": 192, "model.num_heads": 4, "model.num_kv_heads": 2,
         "train.batch_tokens": 8192, "train.micro_tokens": 8192, "train.seq_len": 256,
-        "train.max_seconds": 85.0, "train.iterations": 300, "train.warmup_steps": 1,
+        "train.max_seconds": 80.0, "train.iterations": 160, "train.warmup_steps": 1, "train.log_every": 4,
+        "optim.muon_momentum_warmup_steps": 80,
+        "quant.keep_float_numel": 4096,
         "score.seq_len": 256, "score.stride": 128,
+    },
+    # every stage in seconds: the default of train.ipynb, and what its test runs
+    "tiny": {
+        "model.vocab_size": 512, "model.num_layers": 2, "model.model_dim": 64, "model.num_heads": 2, "model.num_kv_heads": 1,
+        "data.max_train_bytes": 400_000, "data.max_val_bytes": 60_000,
+        "train.batch_tokens": 4096, "train.micro_tokens": 4096, "train.seq_len": 128,
+        "train.max_seconds": 20.0, "train.iterations": 40, "train.warmup_steps": 0, "train.log_every": 2,
+        "optim.muon_momentum_warmup_steps": 20,
+        "quant.keep_float_numel": 4096,
+        "score.seq_len": 128, "score.stride": 64,
     },
 }
 

@@ -18,7 +18,9 @@ def epoch_starts(
     seq_len: int,
     seed: int,
     epoch: int,
-) -> np.ndarray:  # (W,) int64, where the windows of this epoch start, in the order they are served
+) -> (
+    np.ndarray
+):  # (W,) int64, where the windows of this epoch start, in the order they are served
     "Window starts of one epoch: multiples of `seq_len` from a random offset, shuffled."
     rng = np.random.default_rng((seed, epoch))
     offset = int(rng.integers(min(seq_len, total - seq_len)))  # at least one window stays
@@ -41,15 +43,28 @@ class TokenLoader:
         rank: int = 0,
         world: int = 1,
     ):
-        self.tokens, self.seq_len, self.seed, self.rank, self.world = np.asarray(tokens), seq_len, seed, rank, world
+        self.tokens, self.seq_len, self.seed, self.rank, self.world = (
+            np.asarray(tokens),
+            seq_len,
+            seed,
+            rank,
+            world,
+        )
         self.rows = batch_tokens // seq_len  # of the global batch
         if batch_tokens % seq_len or self.rows % world:
-            raise DataError(f"a batch of {batch_tokens} tokens does not split into rows of {seq_len} over {world} rank(s); "
-                            f"make train.batch_tokens a multiple of {seq_len * world}")
+            raise DataError(
+                f"a batch of {batch_tokens} tokens does not split into rows of {seq_len} over"
+                f" {world} rank(s); make train.batch_tokens a multiple of {seq_len * world}"
+            )
         if (len(tokens) - seq_len) // seq_len < self.rows:  # windows left at the largest offset
-            raise DataError(f"the training stream has {len(tokens)} tokens, and a batch needs {(self.rows + 1) * seq_len}; "
-                            "give more text, or lower train.batch_tokens or train.seq_len")
-        self._windows = np.lib.stride_tricks.sliding_window_view(self.tokens, seq_len + 1)  # (N - T, T + 1), no copy
+            raise DataError(
+                f"the training stream has {len(tokens)} tokens, and a batch needs"
+                f" {(self.rows + 1) * seq_len}; give more text, or lower train.batch_tokens or"
+                " train.seq_len"
+            )
+        self._windows = np.lib.stride_tricks.sliding_window_view(
+            self.tokens, seq_len + 1
+        )  # (N - T, T + 1), no copy
         self._go(0, 0)
 
     def _go(self, epoch, at):
@@ -58,7 +73,7 @@ class TokenLoader:
 
     def _take(self):
         "Starts of the next global batch, (B,); goes on into the next epoch where one ends."
-        starts = self._starts[self._at:self._at + self.rows]
+        starts = self._starts[self._at : self._at + self.rows]
         self._at += len(starts)
         if (missing := self.rows - len(starts)) > 0:
             self._go(self._epoch + 1, missing)
@@ -71,11 +86,19 @@ class TokenLoader:
     ) -> tuple[Tensor, Tensor]:  # x, y: (B / world, T) int64
         "The next batch of this rank: inputs and the targets one token further."
         n = self.rows // self.world
-        mine = self._windows[self._take()[self.rank * n:(self.rank + 1) * n]]  # (B / world, T + 1) uint16
-        if device is not None and torch.device(device).type == "cuda":  # half the bytes over the bus, widened there
-            rows = torch.from_numpy(mine.astype(np.int32)).pin_memory().to(device, non_blocking=True)
+        mine = self._windows[
+            self._take()[self.rank * n : (self.rank + 1) * n]
+        ]  # (B / world, T + 1) uint16
+        if (
+            device is not None and torch.device(device).type == "cuda"
+        ):  # half the bytes over the bus, widened there
+            rows = (
+                torch.from_numpy(mine.astype(np.int32)).pin_memory().to(device, non_blocking=True)
+            )
             return rows[:, :-1].long(), rows[:, 1:].long()
-        return torch.from_numpy(mine[:, :-1].astype(np.int64)), torch.from_numpy(mine[:, 1:].astype(np.int64))
+        return torch.from_numpy(mine[:, :-1].astype(np.int64)), torch.from_numpy(
+            mine[:, 1:].astype(np.int64)
+        )
 
     @property
     def epoch(self) -> float:
@@ -84,12 +107,22 @@ class TokenLoader:
 
     def state_dict(self) -> dict:
         "Where the loader is, and for which stream; JSON-able."
-        return {"epoch": self._epoch, "at": self._at, "seed": self.seed, "seq_len": self.seq_len, "tokens": len(self.tokens)}
+        return {
+            "epoch": self._epoch,
+            "at": self._at,
+            "seed": self.seed,
+            "seq_len": self.seq_len,
+            "tokens": len(self.tokens),
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        "Goes on where `state_dict` was taken. Raises `DataError` if stream, seed or seq_len are others."
+        """Goes on where `state_dict` was taken. Raises `DataError` if stream, seed or seq_len
+        are others."""
         mine = self.state_dict()
         if other := [k for k in ("seed", "seq_len", "tokens") if state.get(k) != mine[k]]:
             k = other[0]
-            raise DataError(f"the checkpoint's loader had {k}={state.get(k)}, this one has {mine[k]}; resume with the same data, seed and seq_len")
+            raise DataError(
+                f"the checkpoint's loader had {k}={state.get(k)}, this one has {mine[k]}; resume"
+                " with the same data, seed and seq_len"
+            )
         self._go(int(state["epoch"]), int(state["at"]))

@@ -24,7 +24,10 @@ from filelock import FileLock
 from tqdm import tqdm
 
 # %% ../nbs/00b_pydocs.ipynb #66076fde
-COMMON = frozenset("a an and are as be by can for from has if in is it may must no not of on or that the then this to was when which will with you".split())
+COMMON = frozenset(
+    "a an and are as be by can for from has if in is it may must no not of on or that the then"
+    " this to was when which will with you".split()
+)
 _ROLE = re.compile(r":[\w:+-]+:`~?([^`<]*?)(?: ?<[^`]*>)?`")
 _MARK = re.compile(r"`+~?([^`]*)`+_*|\*{1,2}(\w[^*\n]*)\*{1,2}")
 _CODE = re.compile(r"^(>>>|\.\.|\||\+-|[-=~^#*]{3,}|\$|@|[-*] )|::$", re.M)
@@ -54,9 +57,13 @@ def _unmark(text):
 
 def _is_english(p):
     words = p.split()
-    return (len(words) >= 8 and (p[0].isupper() or p[0] in "\"'") and p[-1] in ".:!?"
-            and sum(w.lower() in COMMON for w in words) >= 2
-            and len(_PLAIN.findall(p)) >= 0.92 * len(p))
+    return (
+        len(words) >= 8
+        and (p[0].isupper() or p[0] in "\"'")
+        and p[-1] in ".:!?"
+        and sum(w.lower() in COMMON for w in words) >= 2
+        and len(_PLAIN.findall(p)) >= 0.92 * len(p)
+    )
 
 # %% ../nbs/00b_pydocs.ipynb #26d2f3bd
 def docstrings(source: str) -> Iterator[str]:
@@ -73,9 +80,27 @@ def docstrings(source: str) -> Iterator[str]:
             queue += [n for n in getattr(node, body, []) if hasattr(n, "body")]
 
 # %% ../nbs/00b_pydocs.ipynb #81f71171
-PACKAGES = ("numpy", "torch", "matplotlib", "pydantic", "huggingface_hub", "jupyterlab", "typer", "papermill",
-            "filelock", "safetensors", "tqdm", "zstandard", "sentencepiece", "networkx", "sympy")  # import names
-SKIP = frozenset("test tests testing idlelib lib2to3 site-packages dist-packages _vendor vendor _vendored_packages ensurepip turtledemo".split())
+PACKAGES = (
+    "numpy",
+    "torch",
+    "matplotlib",
+    "pydantic",
+    "huggingface_hub",
+    "jupyterlab",
+    "typer",
+    "papermill",
+    "filelock",
+    "safetensors",
+    "tqdm",
+    "zstandard",
+    "sentencepiece",
+    "networkx",
+    "sympy",
+)  # import names
+SKIP = frozenset(
+    "test tests testing idlelib lib2to3 site-packages dist-packages _vendor vendor"
+    " _vendored_packages ensurepip turtledemo".split()
+)
 CAP = 6_000_000  # bytes of the whole
 SHARE = 1_500_000  # bytes of one package (the standard library has no share, only the cap)
 MERGE = 2_000  # bytes: modules with less prose join the next one
@@ -88,7 +113,8 @@ def _sources(root):
 
 
 def package_root(name: str) -> Path | None:
-    "Folder or file of an installed package, found without importing it; None where it is not installed."
+    """Folder or file of an installed package, found without importing it; None where it is not
+    installed."""
     spec = importlib.util.find_spec(name)
     if spec is None or not (spec.submodule_search_locations or spec.origin):
         return None
@@ -135,7 +161,9 @@ def build_pydocs(
     parts = [("topics", _topics(stdlib), cap), ("python", _modules("python", stdlib), cap)]
     parts += [(n, _modules(n, root), share) for n in PACKAGES if (root := package_root(n))]
     docs, used, seen = [], 0, set()
-    with tqdm(total=cap, unit="B", unit_scale=True, desc="pydocs", file=sys.stdout, mininterval=5) as bar:
+    with tqdm(
+        total=cap, unit="B", unit_scale=True, desc="pydocs", file=sys.stdout, mininterval=5
+    ) as bar:
         for _, modules, room in parts:
             for doc in _gather(modules, seen, min(room, cap - used)):
                 docs.append(doc)
@@ -156,7 +184,8 @@ def hold_out(
     aim: int = VAL_AIM,  # UTF-8 bytes of the validation text
     longest: int = VAL_LONGEST,  # UTF-8 bytes
 ) -> tuple[list, list]:  # (train, val) documents
-    "Splits by the hash of the document's name: `val` has at least `aim` bytes, at most `aim + longest`."
+    """Splits by the hash of the document's name: `val` has at least `aim` bytes, at most `aim +
+    longest`."""
     size, val = 0, set()
     for name, text in sorted(docs, key=lambda d: hashlib.sha256(d[0].encode()).digest()):
         n = len(text.encode())
@@ -167,14 +196,23 @@ def hold_out(
 
 def _versions():
     found = {n: metadata.version(n) for n in PACKAGES if package_root(n)}
-    return {"rules": 1, "python": sys.version.split()[0], "cap": CAP, "share": SHARE, "val": VAL_AIM, **found}
+    return {
+        "rules": 1,
+        "python": sys.version.split()[0],
+        "cap": CAP,
+        "share": SHARE,
+        "val": VAL_AIM,
+        **found,
+    }
 
 
 def write_jsonl(path: Path, docs) -> None:
     "Writes documents one a line, to a temporary name that is then renamed."
     part = path.with_name(path.name + ".part")
     with open(part, "w", encoding="utf-8", newline="\n") as f:
-        f.writelines(json.dumps({"name": n, "text": t}, ensure_ascii=False) + "\n" for n, t in docs)
+        f.writelines(
+            json.dumps({"name": n, "text": t}, ensure_ascii=False) + "\n" for n, t in docs
+        )
     os.replace(part, path)
 
 

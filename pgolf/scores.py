@@ -24,24 +24,42 @@ def stream_targets(
     tokens: np.ndarray,  # (M,) ids, starts with BOS
     meter: ByteMeter,
     bos: int,  # id that starts every document
-) -> tuple[Tensor, Tensor, Tensor, int]:  # targets (T,) int32, nbytes (T,) int16, doc (T,) int32, first; T = M - 1
-    "What a scorer of a stream scores: its targets, their bytes and documents, and the token before them."
+) -> tuple[
+    Tensor, Tensor, Tensor, int
+]:  # targets (T,) int32, nbytes (T,) int16, doc (T,) int32, first; T = M - 1
+    """What a scorer of a stream scores: its targets, their bytes and documents, and the token
+    before them."""
     tokens = np.asarray(tokens)
     if len(tokens) < 2 or tokens[0] != bos:
-        raise DataError(f"a stream to score starts with BOS ({bos}) and has at least two tokens; this one has {len(tokens)} and "
-                        f"starts with {tokens[:1].tolist()}: prepare the data again")
+        raise DataError(
+            f"a stream to score starts with BOS ({bos}) and has at least two tokens; this one has"
+            f" {len(tokens)} and starts with {tokens[:1].tolist()}: prepare the data again"
+        )
     doc = np.cumsum(tokens == bos, dtype=np.int32) - 1
     nbytes = meter(tokens[1:], tokens[:-1]).astype(np.int16)
-    return (torch.from_numpy(tokens[1:].astype(np.int32)), torch.from_numpy(nbytes), torch.from_numpy(doc[1:]), int(tokens[0]))
+    return (
+        torch.from_numpy(tokens[1:].astype(np.int32)),
+        torch.from_numpy(nbytes),
+        torch.from_numpy(doc[1:]),
+        int(tokens[0]),
+    )
 
 
-DTYPES = {"tokens": torch.int32, "nll": torch.float64, "entropy": torch.float32, "nbytes": torch.int16,
-          "doc": torch.int32, "p_hint": torch.float32}
+DTYPES = {
+    "tokens": torch.int32,
+    "nll": torch.float64,
+    "entropy": torch.float32,
+    "nbytes": torch.int16,
+    "doc": torch.int32,
+    "p_hint": torch.float32,
+}
 
 
 @dataclass
 class Scores:
-    "One row per scored target token, in stream order. Raises `DataError` if the columns do not fit together."
+    """One row per scored target token, in stream order. Raises `DataError` if the columns do
+    not fit together."""
+
     tokens: Tensor  # (T,) int32, target ids: every token of the stream but the first
     first: int  # the token before them, so that contexts are complete
     nll: Tensor  # (T,) float64, nats
@@ -56,7 +74,10 @@ class Scores:
             if (x := getattr(self, name)) is None and name == "p_hint":
                 continue
             if x.shape != self.tokens.shape or x.dtype != dtype or x.ndim != 1:
-                raise DataError(f"Scores.{name} is {x.dtype} {tuple(x.shape)}, not {dtype} {tuple(self.tokens.shape)}; give one number a target")
+                raise DataError(
+                    f"Scores.{name} is {x.dtype} {tuple(x.shape)}, not {dtype}"
+                    f" {tuple(self.tokens.shape)}; give one number a target"
+                )
 
     def bpb(self) -> float:
         "Bits per UTF-8 byte of the raw text."
@@ -65,7 +86,11 @@ class Scores:
     def save(self, path: str | Path) -> None:
         "Writes an .npz: under a temporary name, then renamed."
         path = Path(path)
-        arrays = {k: v.cpu().numpy() if isinstance(v, Tensor) else np.int64(v) for k, v in vars(self).items() if v is not None}
+        arrays = {
+            k: v.cpu().numpy() if isinstance(v, Tensor) else np.int64(v)
+            for k, v in vars(self).items()
+            if v is not None
+        }
         part = path.with_name(path.name + ".part")
         with open(part, "wb") as f:
             np.savez(f, **arrays)
@@ -73,13 +98,17 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | Path) -> "Scores":
-        "Reads what `save` wrote, nothing else (no pickle). Raises `DataError` on a damaged or missing file."
+        """Reads what `save` wrote, nothing else (no pickle). Raises `DataError` on a damaged or
+        missing file."""
         try:
             with np.load(path, allow_pickle=False) as z:
                 found = {k: z[k] for k in z.files}
             return cls(**{f.name: _field(found, f.name) for f in fields(cls)})
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as e:
-            raise DataError(f"{path} is not a sound scores file ({type(e).__name__}: {e}); score the run again") from e
+            raise DataError(
+                f"{path} is not a sound scores file ({type(e).__name__}: {e}); score the run"
+                " again"
+            ) from e
 
 
 def _field(found, name):

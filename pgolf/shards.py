@@ -22,7 +22,8 @@ SHARD_TOKENS = 100_000_000  # tokens of one shard, as in the field
 def check_shard(
     path: str | Path,  # a .bin file
 ) -> int:  # tokens in it
-    "The number of tokens that the header promises and the file has. Raises `DataError` naming what is wrong."
+    """The number of tokens that the header promises and the file has. Raises `DataError` naming
+    what is wrong."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -30,16 +31,30 @@ def check_shard(
     except OSError as e:
         raise DataError(f"shard {path} cannot be read ({e.strerror}); check the path") from e
     if len(head) < 256:
-        raise DataError(f"shard {path} has {size} bytes, less than its header of {HEADER}; fetch or write it again")
+        raise DataError(
+            f"shard {path} has {size} bytes, less than its header of {HEADER}; fetch or write it"
+            " again"
+        )
     if head[0] != MAGIC or head[1] != VERSION:
-        what, found, want = ("magic", head[0], MAGIC) if head[0] != MAGIC else ("version", head[1], VERSION)
-        raise DataError(f"shard {path} has {what} {found}, not {want}: it is not a token shard of this format; fetch or write it again")
+        what, found, want = (
+            ("magic", head[0], MAGIC) if head[0] != MAGIC else ("version", head[1], VERSION)
+        )
+        raise DataError(
+            f"shard {path} has {what} {found}, not {want}: it is not a token shard of this"
+            " format; fetch or write it again"
+        )
     count, body = int(head[2]), size - HEADER
     if body % 2:
-        raise DataError(f"shard {path} has an odd number of bytes after its header ({body}), so a token was cut in half; fetch or write it again")
+        raise DataError(
+            f"shard {path} has an odd number of bytes after its header ({body}), so a token was"
+            " cut in half; fetch or write it again"
+        )
     if count != body // 2:
         state = "cut short" if count > body // 2 else "longer than it says"
-        raise DataError(f"shard {path} promises {count} tokens and holds {body // 2}: it is {state}; fetch or write it again")
+        raise DataError(
+            f"shard {path} promises {count} tokens and holds {body // 2}: it is {state}; fetch or"
+            " write it again"
+        )
     return count
 
 
@@ -47,8 +62,11 @@ def check_ids(tokens: np.ndarray, vocab_size: int, name: str = "the stream") -> 
     "Raises `DataError` naming position and value of the first id beyond the vocabulary."
     if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
         at = int(np.flatnonzero((tokens < 0) | (tokens >= vocab_size))[0])
-        raise DataError(f"{name} holds token id {int(tokens[at])} at position {at}, beyond the tokenizer's {vocab_size} pieces; "
-                        "tokens and tokenizer do not belong together: give data.tokenizer the model the tokens were made with")
+        raise DataError(
+            f"{name} holds token id {int(tokens[at])} at position {at}, beyond the tokenizer's"
+            f" {vocab_size} pieces; tokens and tokenizer do not belong together: give"
+            " data.tokenizer the model the tokens were made with"
+        )
 
 
 def read_shard(
@@ -63,18 +81,25 @@ def write_shard(
     path: str | Path,  # written under a temporary name, then renamed
     tokens: np.ndarray | Iterable[np.ndarray],  # (N,) ids below 65536, or chunks of them
 ) -> int:  # tokens written
-    "Writes a shard; nothing is left at `path` if it fails. Raises `DataError` on ids that do not fit."
+    """Writes a shard; nothing is left at `path` if it fails. Raises `DataError` on ids that do
+    not fit."""
     path, count = Path(path), 0
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as f:
         f.write(bytes(HEADER))
         for chunk in [tokens] if isinstance(tokens, np.ndarray) else tokens:
             if len(chunk) and not 0 <= int(chunk.min()) <= int(chunk.max()) < 1 << 16:
-                raise DataError(f"{path}: token ids from {chunk.min()} to {chunk.max()} do not fit 16 bits; use a vocabulary of at most 65536")
+                raise DataError(
+                    f"{path}: token ids from {chunk.min()} to {chunk.max()} do not fit 16 bits;"
+                    " use a vocabulary of at most 65536"
+                )
             f.write(np.ascontiguousarray(chunk, "<u2"))
             count += len(chunk)
         if count >= 1 << 31:
-            raise DataError(f"{path}: {count} tokens do not fit a shard, whose count is 31 bits; write several")
+            raise DataError(
+                f"{path}: {count} tokens do not fit a shard, whose count is 31 bits; write"
+                " several"
+            )
         f.seek(0)
         f.write(np.array([MAGIC, VERSION, count] + [0] * 253, "<i4"))
     os.replace(part, path)

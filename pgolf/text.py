@@ -21,7 +21,8 @@ from .pydocs import pydocs
 
 # %% ../nbs/00b_text.ipynb #09f64e87
 class DataError(PgolfError):
-    "Text, tokenizer or shards cannot be used as they are; the sentence says where and what to do."
+    """Text, tokenizer or shards cannot be used as they are; the sentence says where and what to
+    do."""
 
 # %% ../nbs/00b_text.ipynb #df8a1806
 CHUNK = 1 << 18  # bytes read at a time
@@ -33,9 +34,13 @@ def read_bytes(
     "The file's bytes, chunk by chunk. Raises `DataError` on damaged or truncated zstd."
     try:
         with open(path, "rb") as f:
-            yield from _unzstd(f, path) if path.suffix == ".zst" else iter(lambda: f.read(CHUNK), b"")
+            yield from (
+                _unzstd(f, path) if path.suffix == ".zst" else iter(lambda: f.read(CHUNK), b"")
+            )
     except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}); check the path and its permissions") from e
+        raise DataError(
+            f"{path} cannot be read ({e.strerror}); check the path and its permissions"
+        ) from e
 
 
 def _unzstd(f, path):
@@ -48,9 +53,15 @@ def _unzstd(f, path):
                 yield frame.decompress(block)
                 block = frame.unused_data if frame.eof else b""
     except zstandard.ZstdError as e:
-        raise DataError(f"{path} is not sound zstd data near byte {f.tell()} ({e}); fetch or compress it again") from e
+        raise DataError(
+            f"{path} is not sound zstd data near byte {f.tell()} ({e}); fetch or compress it"
+            " again"
+        ) from e
     if frame is not None and not frame.eof:
-        raise DataError(f"{path} ends inside a zstd frame, at byte {f.tell()}: it was cut short; fetch it again")
+        raise DataError(
+            f"{path} ends inside a zstd frame, at byte {f.tell()}: it was cut short; fetch it"
+            " again"
+        )
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -70,17 +81,24 @@ def _decode(raw, path, line, offset):
         at = f"line {line}, " if line else ""
         raise DataError(
             f"{path}: {at}byte {offset + e.start} (0x{raw[e.start]:02x}) is not valid UTF-8; "
-            "convert the file, for example with iconv -t UTF-8") from e
+            "convert the file, for example with iconv -t UTF-8"
+        ) from e
 
 
 def _check(text, path, line):
     where = f"{path}: line {line}" if line else f"{path}"
     if (at := text.find("\0")) >= 0:
-        raise DataError(f"{where} holds a NUL character at character {at}; is it a binary or UTF-16 file? Give UTF-8 text")
+        raise DataError(
+            f"{where} holds a NUL character at character {at}; is it a binary or UTF-16 file?"
+            " Give UTF-8 text"
+        )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as e:
-        raise DataError(f"{where} holds a lone surrogate at character {e.start}, which has no UTF-8 form; remove it") from e
+        raise DataError(
+            f"{where} holds a lone surrogate at character {e.start}, which has no UTF-8 form;"
+            " remove it"
+        ) from e
     return text
 
 
@@ -88,19 +106,32 @@ def _json_text(raw, path, line, offset):
     try:
         row = json.loads(_decode(raw, path, line, offset))
     except (json.JSONDecodeError, RecursionError) as e:
-        why = f"{e.msg} at character {e.pos}" if isinstance(e, json.JSONDecodeError) else "nested too deeply"
-        raise DataError(f"{path}: line {line} is not JSON ({why}); every line must be an object like {{\"text\": \"…\"}}") from e
+        why = (
+            f"{e.msg} at character {e.pos}"
+            if isinstance(e, json.JSONDecodeError)
+            else "nested too deeply"
+        )
+        raise DataError(
+            f"{path}: line {line} is not JSON ({why}); every line must be an object like"
+            ' {"text": "…"}'
+        ) from e
     if not isinstance(row, dict) or "text" not in row:
-        raise DataError(f"{path}: line {line} has no \"text\"; every line must be an object like {{\"text\": \"…\"}}")
+        raise DataError(
+            f'{path}: line {line} has no "text"; every line must be an object like {{"text":'
+            ' "…"}'
+        )
     if not isinstance(row["text"], str):
-        raise DataError(f"{path}: line {line}: \"text\" is {type(row['text']).__name__}, not a string")
+        raise DataError(
+            f"{path}: line {line}: \"text\" is {type(row['text']).__name__}, not a string"
+        )
     return row["text"]
 
 
 def read_documents(
     path: Path,  # .txt: one document; .jsonl, .jsonl.zst: one a line
 ) -> Iterator[tuple[str, str]]:  # (name, text); empty documents included
-    "Documents of one file. Raises `DataError` with file, line and byte on anything that is not text."
+    """Documents of one file. Raises `DataError` with file, line and byte on anything that is
+    not text."""
     path = Path(path)
     if path.name.endswith((".txt", ".txt.zst")):
         raw = b"".join(read_bytes(path))
@@ -118,13 +149,19 @@ Docs = list[tuple[str, str]]
 
 
 def text_files(path: Path) -> list[Path]:
-    "Text files of a folder (sorted, with subfolders), or the file itself. Raises `DataError` where there is none."
+    """Text files of a folder (sorted, with subfolders), or the file itself. Raises `DataError`
+    where there is none."""
     if not path.exists():
-        raise DataError(f"corpus {str(path)!r} does not exist; give `pydocs`, `fineweb-sp1024`, or the path of a "
-                        f"file or folder of {', '.join(SUFFIXES)}")
+        raise DataError(
+            f"corpus {str(path)!r} does not exist; give `pydocs`, `fineweb-sp1024`, or the path"
+            f" of a file or folder of {', '.join(SUFFIXES)}"
+        )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     if not (found := [p for p in files if p.name.endswith(SUFFIXES)]):
-        raise DataError(f"corpus {str(path)!r} holds no {', '.join(SUFFIXES)} file; convert the text to one of these")
+        raise DataError(
+            f"corpus {str(path)!r} holds no {', '.join(SUFFIXES)} file; convert the text to one"
+            " of these"
+        )
     return found
 
 
@@ -148,7 +185,9 @@ def _up_to(docs, limit):
 
 @dataclass(frozen=True)
 class Corpus:
-    "Text files and the rule that splits them. `val()` and `train()` may be called again and again."
+    """Text files and the rule that splits them. `val()` and `train()` may be called again and
+    again."""
+
     name: str  # as the user wrote it
     train_files: tuple[Path, ...]
     val_files: tuple[Path, ...]  # empty: held out by hash from the training files
@@ -171,8 +210,11 @@ class Corpus:
             return list(self._read(self.val_files, counts))
         keys = sorted({_key(t) for _, t in self._read(self.train_files, counts)})
         if len(keys) < 3:
-            raise DataError(f"corpus {self.name!r} holds {len(keys)} distinct document(s), too few to hold some out: a .txt "
-                            "file is one document; give data.val_corpus, several files, or .jsonl with a document a line")
+            raise DataError(
+                f"corpus {self.name!r} holds {len(keys)} distinct document(s), too few to hold"
+                " some out: a .txt file is one document; give data.val_corpus, several files, or"
+                " .jsonl with a document a line"
+            )
         last = keys[max(2, round(self.val_fraction * len(keys))) - 1]
         return [d for d in self._read(self.train_files, Counter()) if _key(d[1]) <= last]
 
@@ -180,12 +222,16 @@ class Corpus:
         "The validation documents that are scored. Raises `DataError` for fewer than two."
         docs = list(_up_to(held_out, self.max_val_bytes))
         if len(docs) < 2:
-            raise DataError(f"the validation text of {self.name!r} has {len(docs)} document(s), and a score needs at least two; "
-                            "give more documents (one a .jsonl line or .txt file), or raise data.max_val_bytes")
+            raise DataError(
+                f"the validation text of {self.name!r} has {len(docs)} document(s), and a score"
+                " needs at least two; give more documents (one a .jsonl line or .txt file), or"
+                " raise data.max_val_bytes"
+            )
         return docs
 
     def train(self, held_out: Docs, counts: Counter) -> Iterator[tuple[str, str]]:
-        "Training documents without those that also occur in the held-out text. Counts empty and dropped ones."
+        """Training documents without those that also occur in the held-out text. Counts empty
+        and dropped ones."""
         banned = {_key(t) for _, t in held_out}
 
         def kept():
@@ -194,6 +240,7 @@ class Corpus:
                     counts["overlap_removed"] += bool(self.val_files)
                 else:
                     yield name, text
+
         yield from _up_to(kept(), self.max_train_bytes)
 
 # %% ../nbs/00b_text.ipynb #bb60c2fd
@@ -204,7 +251,8 @@ def _is_val(path, root):
 def open_corpus(
     cfg: DataConfig,  # corpus, val_corpus, val_fraction, limits
 ) -> Corpus:  # nothing is read yet but digests
-    "The text files that `cfg` names. Raises `DataError`: missing, empty, or the same file on both sides."
+    """The text files that `cfg` names. Raises `DataError`: missing, empty, or the same file on
+    both sides."""
     if cfg.corpus == "pydocs":
         train, val = ([p] for p in pydocs(cfg.cache_dir))
     else:
@@ -215,22 +263,37 @@ def open_corpus(
     if cfg.val_corpus:
         val = text_files(Path(cfg.val_corpus).expanduser())
     if not train:
-        raise DataError(f"corpus {cfg.corpus!r} holds only validation files (val*); add training files, or rename them")
+        raise DataError(
+            f"corpus {cfg.corpus!r} holds only validation files (val*); add training files, or"
+            " rename them"
+        )
     digests = [_digest(p) for p in [*train, *val]]
     _check_apart(train, val, digests)
-    return Corpus(cfg.corpus, tuple(train), tuple(val), cfg.val_fraction, cfg.max_train_bytes, cfg.max_val_bytes, tuple(digests))
+    return Corpus(
+        cfg.corpus,
+        tuple(train),
+        tuple(val),
+        cfg.val_fraction,
+        cfg.max_train_bytes,
+        cfg.max_val_bytes,
+        tuple(digests),
+    )
 
 
 def _check_apart(train, val, digests):
     by_digest = dict(zip(digests, train))
-    for path, digest in zip(val, digests[len(train):]):
+    for path, digest in zip(val, digests[len(train) :]):
         if digest in by_digest:
-            raise DataError(f"{path} is the validation text and {by_digest[digest]}, with the same content, the training text; "
-                            "give data.val_corpus a file that is not trained on, or leave it empty for a split by hash")
+            raise DataError(
+                f"{path} is the validation text and {by_digest[digest]}, with the same content,"
+                " the training text; give data.val_corpus a file that is not trained on, or"
+                " leave it empty for a split by hash"
+            )
 
 
 def text_sha256(docs) -> str:
-    "SHA-256 of the texts joined by NUL (which no text holds): it names the text, however it was stored."
+    """SHA-256 of the texts joined by NUL (which no text holds): it names the text, however it
+    was stored."""
     total = hashlib.sha256()
     for _, text in docs:
         total.update(text.encode() + b"\0")
