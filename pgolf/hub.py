@@ -8,11 +8,11 @@ __all__ = ['REPO', 'ROOT', 'ADVICE', 'reachable', 'get_checked', 'fetch']
 # %% ../nbs/00d_hub.ipynb #5972294d
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from tqdm import tqdm
 
 from .shards import check_shard
@@ -25,11 +25,22 @@ ROOT = "datasets"  # folder of the repository that holds manifest, shards and to
 ADVICE = "check the network, or use text you have: data.corpus=pydocs, or the path of a corpus"
 
 
+def _library():
+    "huggingface_hub, imported when it is needed: most runs download nothing."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice to install ipywidgets, which progress here does not use
+        import huggingface_hub
+
+        huggingface_hub.hf_hub_download  # its modules load on first use
+    return huggingface_hub
+
+
 def reachable(repo: str, path: str, endpoint: str | None, timeout: float = 5.0) -> str:
     "Empty if the hub answers for this file, else why not."
+    hf = _library()
     try:
-        get_hf_file_metadata(
-            hf_hub_url(repo, path, repo_type="dataset", endpoint=endpoint), timeout=timeout
+        hf.get_hf_file_metadata(
+            hf.hf_hub_url(repo, path, repo_type="dataset", endpoint=endpoint), timeout=timeout
         )
     except (
         Exception
@@ -42,9 +53,10 @@ def reachable(repo: str, path: str, endpoint: str | None, timeout: float = 5.0) 
 
 
 def _download(repo, path, folder, endpoint, force):
+    hf = _library()
     try:
         return Path(
-            hf_hub_download(
+            hf.hf_hub_download(
                 repo,
                 path,
                 repo_type="dataset",

@@ -65,10 +65,9 @@ def running_discount(level: Level, exists: Tensor, low: float = 0.05) -> Tensor:
 
 # %% ../nbs/06_ngram.ipynb #b9fa5bed
 def _check_base(p, tokens):
-    p = torch.as_tensor(p)
+    p = torch.as_tensor(p, dtype=torch.float64)
     if p.shape != (len(tokens),):
         raise NgramError(f"p_base has shape {tuple(p.shape)} for {len(tokens)} tokens; give the probability of each realised token")
-    p = p.double()
     if bad := (~((p > 0) & (p <= 1 + 1e-6))).nonzero().flatten()[:1].tolist():
         raise NgramError(f"p_base[{bad[0]}] = {float(p[bad[0]])} is not a probability in (0, 1]; give exp(-nll) of finite nll")
     return p.clone()

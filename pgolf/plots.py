@@ -232,7 +232,7 @@ def bytes_bar(
 
 # %% ../nbs/00a_plots.ipynb #a07a3881
 def position_bins(
-    position,  # (T,) tokens of context before each target inside its window, from 0
+    position,  # (T,) index of each target in its window, from 0
     nll,  # (T,) nats
     nbytes,  # (T,) UTF-8 bytes
     seq_len: int,  # length of the window; positions lie below it
@@ -247,7 +247,7 @@ def position_bins(
 
 @styled
 def bpb_by_position(
-    position,  # (T,) tokens of context before each target inside its window, from 0
+    position,  # (T,) index of each target in its window, from 0
     nll,  # (T,) nats
     nbytes,  # (T,) UTF-8 bytes
     seq_len: int,  # length of the window
@@ -258,7 +258,7 @@ def bpb_by_position(
     edges, bpb = position_bins(position, nll, nbytes, seq_len)
     fig, (ax,) = _axes()
     ax.stairs(bpb, edges + 1, baseline=None, color=COLORS[0], lw=1.8, label="by position")
-    total = np.sum(nll) / math.log(2) / max(np.sum(nbytes), 1)
+    total = np.sum(np.asarray(nll)) / math.log(2) / max(np.sum(np.asarray(nbytes)), 1)
     ax.axhline(total, ls="--", lw=1, color=COLORS[6], label=f"all tokens: {total:.4f}")
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(FuncFormatter(_short))

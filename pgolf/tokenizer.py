@@ -182,6 +182,13 @@ class Tokenizer:
         )
         return text.removeprefix(" ") if self.dummy_prefix else text
 
+    def strings(
+        self,
+        ids: Iterable[int],  # (T,)
+    ) -> list[str]:
+        "The text of each token by itself, for display; a byte that is no character alone becomes U+FFFD."
+        return [self.pieces[i].decode("utf-8", errors="replace") for i in np.asarray(ids).tolist()]
+
     def unknown(self, tokens: np.ndarray) -> int:
         "How many of the tokens are the unknown piece: text that is lost."
         return int(np.count_nonzero(np.asarray(tokens) == self.unk))
