@@ -101,6 +101,7 @@ class TrainConfig(Section):
     seed: int = Field(1337, ge=0, lt=1 << 63, description="of weights and data order")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` refuses to start where there is no GPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="matrix products; auto: bfloat16 on GPU, float32 on CPU")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of tensor operations (0: PyTorch's choice). One is slower on an idle machine, but repeats bit for bit on any, and does not collapse on a busy one")
     compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto: on GPU only")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")
@@ -180,9 +181,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # two CPU cores and three minutes: steps, not seconds, end the run, so that it repeats exactly
     "smoke": {
         "model.num_layers": 4, "model.model_dim": 192, "model.num_heads": 4, "model.num_kv_heads": 2,
-        "train.batch_tokens": 8192, "train.micro_tokens": 8192, "train.seq_len": 256,
-        "train.max_seconds": 80.0, "train.iterations": 160, "train.warmup_steps": 1, "train.log_every": 4,
-        "optim.muon_momentum_warmup_steps": 80,
+        "train.batch_tokens": 2048, "train.micro_tokens": 2048, "train.seq_len": 256, "train.threads": 1,
+        "train.max_seconds": 80.0, "train.iterations": 240, "train.warmup_steps": 1, "train.log_every": 5,
+        "optim.muon_momentum_warmup_steps": 150,
         "quant.keep_float_numel": 4096,
         "score.seq_len": 256, "score.stride": 128,
     },
@@ -191,7 +192,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.vocab_size": 512, "model.num_layers": 2, "model.model_dim": 64, "model.num_heads": 2, "model.num_kv_heads": 1,
         "data.max_train_bytes": 400_000, "data.max_val_bytes": 60_000,
         "train.batch_tokens": 4096, "train.micro_tokens": 4096, "train.seq_len": 128,
-        "train.max_seconds": 20.0, "train.iterations": 40, "train.warmup_steps": 0, "train.log_every": 2,
+        "train.threads": 1, "train.max_seconds": 20.0, "train.iterations": 40, "train.warmup_steps": 0, "train.log_every": 2,
         "optim.muon_momentum_warmup_steps": 20,
         "quant.keep_float_numel": 4096,
         "score.seq_len": 128, "score.stride": 64,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .artifact import unpack
 from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, Scores, stream_targets
-from .device import attention_kernels, uses_compile
+from .device import compute_settings, uses_compile
 from .model import GPT, load_weights
 
 # %% ../nbs/08_score.ipynb #3b3ec9a2
@@ -124,7 +124,7 @@ def score(
     windows = plan_windows(len(stream) - 1, cfg.score.seq_len, cfg.score.stride)
     device = next(model.parameters()).device
     hidden = torch.compile(model.hidden, dynamic=False) if uses_compile(cfg, device) else None
-    with attention_kernels(device), tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
+    with compute_settings(cfg, device), tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
               mininterval=10, disable=not progress) as bar:
         out = score_stream(model, stream, windows, cfg.score.batch_seqs, hints, shard, hidden, bar)
     targets, nbytes, doc, first = stream_targets(data.val, data.meter, data.tokenizer.bos)

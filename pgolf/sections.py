@@ -8,6 +8,7 @@ __all__ = ['MAX_WEIGHTS', 'MAX_FILE', 'PARTS', 'BLOCK', 'ArtifactError', 'Entry'
            'huffman_bits', 'mean_largest', 'code_bytes']
 
 # %% ../nbs/04a_sections.ipynb #562e00ff
+import functools
 import math
 from typing import Any, Literal
 
@@ -190,7 +191,7 @@ def huffman_bits(
     p: np.ndarray,  # (n,) probabilities
     longest: int = 11,  # bits of the longest code word; zstd's limit
 ) -> float:  # expected bits a symbol
-    "Expected length of the best prefix code of limited length (package–merge). Raises `PgolfError`."
+    "Expected length of the best code of limited word length. Raises `PgolfError`: too many symbols."
     symbols = sorted(v for v in p if v > 0)
     if len(symbols) < 2:
         return 0.0  # one symbol only: a run
@@ -215,6 +216,7 @@ def mean_largest(
     return float(np.trapezoid(1 - below, x))
 
 
+@functools.cache  # a network has many tensors of few shapes
 def code_bytes(
     shape: tuple[int, ...],
     bits: int,  # nominal width

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, TokenLoader, prepare
-from .device import attention_kernels, device_name, pick_device, pick_dtype, uses_compile
+from .device import compute_settings, device_name, pick_device, pick_dtype, uses_compile
 from .model import GPT
 from .muon import build_optimizers, lr_multiplier, muon_momentum, progress, set_schedule
 
@@ -244,7 +244,7 @@ def train(
         log, clock = MetricLog(run_dir, on_log), Clock()
         trainer = make_trainer(cfg, data)
         try:
-            with attention_kernels(trainer.device):
+            with compute_settings(cfg, trainer.device):
                 trainer.warm_up()
                 startup = clock()
                 log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}")
