@@ -194,7 +194,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.batch_tokens": 4096, "train.micro_tokens": 4096, "train.seq_len": 128,
         "train.threads": 1, "train.max_seconds": 20.0, "train.iterations": 40, "train.warmup_steps": 0, "train.log_every": 2,
         "optim.muon_momentum_warmup_steps": 20,
-        "quant.keep_float_numel": 4096,
+        "quant.keep_float_numel": 1024,
         "score.seq_len": 128, "score.stride": 64,
     },
 }
