@@ -21,17 +21,20 @@ def make_buckets(
     entropy,   # (T,) nats, of the network
     grid: str = "auto",  # "coarse", "fine", or by the length of the stream
 ) -> Tensor:   # (T,) int32 ≥ 0
-    "Bucket of each position from prefix statistics alone. Raises `HedgeError` on another grid or lengths that differ."
+    "Bucket of each position from its prefix alone. Raises `HedgeError` on bad grid or lengths."
     order, ctx, distinct, entropy = (torch.as_tensor(v) for v in (order, ctx, distinct, entropy))
-    if grid not in ("auto", "coarse", "fine") or not order.shape == ctx.shape == distinct.shape == entropy.shape:
-        raise HedgeError(f"grid={grid!r} and four columns of one length: use 'auto', 'coarse' or 'fine'")
+    same = order.shape == ctx.shape == distinct.shape == entropy.shape
+    if grid not in ("auto", "coarse", "fine") or not same:
+        raise HedgeError(
+            f"grid={grid!r} and four columns of one length: use 'auto', 'coarse' or 'fine'")
     if bool(entropy.isnan().any()):
-        raise HedgeError("entropy holds NaN; it must be the entropy of a normalised distribution, in nats")
+        raise HedgeError(
+            "entropy holds NaN; it must be the entropy of a normalised distribution, in nats")
     fine = len(order) > 200_000 if grid == "auto" else grid == "fine"
     c, d, h = (9, 6, 8) if fine else (3, 3, 4)
-    sized = (_log2(ctx, c - 1) if fine else (_log2(ctx, 9) // 2).clamp_(max=c - 1)), _log2(distinct, d - 1)
+    seen = _log2(ctx, c - 1) if fine else (_log2(ctx, 9) // 2).clamp_(max=c - 1)
     bits = (entropy * (h / 6)).long().clamp_(0, h - 1)
-    return (((order.long() * c + sized[0]) * d + sized[1]) * h + bits).int()
+    return (((order.long() * c + seen) * d + _log2(distinct, d - 1)) * h + bits).int()
 
 
 def _log2(count, top):
@@ -53,11 +56,14 @@ def bayes_alpha(
     weights: bool = False,     # also return the posteriors: 8·T·K bytes
     block: int | None = None,  # rows at a time; results do not depend on it
 ) -> tuple[Tensor, Tensor | None]:  # nll (T,), weights (T, K) before each x_t
-    "Posterior over shares of the table in every bucket. Raises `HedgeError` on bad p, α, η, bucket or prior."
+    "Posterior over the table's share in every bucket. Raises `HedgeError` on bad arguments."
     p, q = _check_pair(p_neural, p_backoff)
     a = torch.as_tensor(alphas, dtype=torch.float64, device=p.device)
-    if a.ndim != 1 or len(a) < 2 or not bool(((a >= 0) & (a < 1)).all()) or not (math.isfinite(eta) and eta >= 0):
-        raise HedgeError(f"alphas={a.tolist()}, eta={eta}: give two or more shares in [0, 1) and a finite eta ≥ 0")
+    shares = a.ndim == 1 and len(a) > 1 and bool(((a >= 0) & (a < 1)).all())
+    if not (shares and math.isfinite(eta) and eta >= 0):
+        raise HedgeError(
+            f"alphas={a.tolist()}, eta={eta}: give two or more shares in [0, 1) and a finite "
+            "eta ≥ 0")
     log_prior = check_weights(prior, len(a), p).log()[:, None]
     perm, start = sort_buckets(bucket, len(p), p.device)
     mixed = torch.empty_like(p)
@@ -85,13 +91,17 @@ def _past(experts, start, carry):
     past = before.sub_(base)
     carry = past[:, -1:] + loss[:, -1:]
     if bool((carry.abs() > 2**61).any()):
-        raise HedgeError("a bucket's summed loss exceeds 10^8 nats; use more buckets or a shorter stream")
+        raise HedgeError(
+            "a bucket's summed loss exceeds 10^8 nats; use more buckets or a shorter stream")
     return past.sub_(past.amin(0)).double(), carry
 
 
 def _check_pair(p, q):
     p, q = torch.as_tensor(p, dtype=torch.float64), torch.as_tensor(q, dtype=torch.float64)
     for name, v in (("p_neural", p), ("p_backoff", q)):
-        if v.ndim != 1 or v.shape != p.shape or not len(v) or not bool(((v > 0) & (v <= 1 + 1e-6)).all()):
-            raise HedgeError(f"{name} (shape {tuple(v.shape)}) must hold one probability in (0, 1] for each position")
+        fits = v.ndim == 1 and v.shape == p.shape and len(v) > 0
+        if not fits or not bool(((v > 0) & (v <= 1 + 1e-6)).all()):
+            raise HedgeError(
+                f"{name} (shape {tuple(v.shape)}) must hold one probability in (0, 1] for "
+                "each position")
     return p, q.to(p.device)

@@ -46,7 +46,8 @@ def recent_losses(
     d = ((nll[:, 1:] - nll[:, :1]).double() * 2.0**32).round().long()
     total = torch.cat([torch.zeros_like(d[:1]), d.cumsum(0)])  # total[i]: rows before i
     at = torch.arange(past, len(nll), device=nll.device)
-    return torch.cat([(total[at] - total[(at - w).clamp(min=0)]).double() / (w * 2.0**32) for w in windows], 1).float()
+    means = [(total[at] - total[(at - w).clamp(min=0)]).double() / (w * 2.0**32) for w in windows]
+    return torch.cat(means, 1).float()
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ def chunk_ends(length: int, chunk: int, smallest: int = 256) -> list[int]:
 def online_gate(
     expert_nll,            # (T, K) finite nats; expert 0 is the base
     features,              # (T, F) prefix features; integers are multiplied by `scale`
-    chunk: int = 8192,     # positions scored between two trainings
-    steps: int = 6,        # Adam steps on each chunk, after it is scored
+    chunk: int = 4096,     # positions scored between two trainings
+    steps: int = 8,        # Adam steps on each chunk, after it is scored
     hidden: int = 64,      # width of the hidden layer
-    lr: float = 0.004,     # Adam's learning rate at its highest
+    lr: float = 0.008,     # Adam's learning rate at its highest
     warmup: int = 30,      # chunks of rising learning rate; it falls with their square root after
     windows: tuple[int, ...] = (64, 512),  # recent losses as features; () for none
     prior=None,            # (K,) weights before anything is read
@@ -81,7 +82,7 @@ def online_gate(
     seed: int = 0,         # of the first layer
     weights: bool = False,  # also return the weights: 8·T·K bytes
 ) -> GateResult:
-    "Mixture by a network trained online, score-first. Raises `HedgeError` on bad experts or features."
+    "Mixture by a network trained online, score-first. Raises `HedgeError` on bad input."
     nll = _check_table(expert_nll)
     x = _check_features(features, len(nll))
     k = nll.shape[1]
@@ -101,7 +102,8 @@ def online_gate(
         if weights:
             kept[begin:end] = log_w.exp()
         if end < len(nll):
-            _train(gate, opt, inputs, (loss.amin(1, keepdim=True) - loss).float(), steps, lr * min((i + 1) / warmup, (warmup / (i + 1)) ** 0.5))
+            rate = lr * min((i + 1) / warmup, (warmup / (i + 1)) ** 0.5)
+            _train(gate, opt, inputs, (loss.amin(1, keepdim=True) - loss).float(), steps, rate)
         begin = end
     return GateResult(mixed, torch.stack(means), ends, kept)
 
@@ -110,7 +112,9 @@ def _inputs(x, nll, begin, end, windows, scale):
     rows = x[begin:end]
     rows = rows.float() if x.is_floating_point() else rows.float() * scale
     past = min(begin, max(windows, default=0))
-    return torch.cat([rows, recent_losses(nll[begin - past:end], past, windows)], 1) if windows else rows
+    if not windows:
+        return rows
+    return torch.cat([rows, recent_losses(nll[begin - past:end], past, windows)], 1)
 
 
 def _train(gate, opt, inputs, log_p, steps, lr):
@@ -124,7 +128,7 @@ def _train(gate, opt, inputs, log_p, steps, lr):
 def _check_table(nll):
     # float32 tables stay float32: at 62 M positions a copy in float64 is gigabytes
     nll = torch.as_tensor(nll)
-    if not nll.dtype == torch.float32 or nll.ndim != 2 or not bool(torch.isfinite(nll.sum(0)).all()):
+    if nll.dtype != torch.float32 or nll.ndim != 2 or not bool(torch.isfinite(nll.sum(0)).all()):
         return check_experts(nll)
     check_experts(nll[:1])
     return nll
@@ -133,7 +137,9 @@ def _check_table(nll):
 def _check_features(x, length):
     x = torch.as_tensor(x)
     if x.ndim != 2 or len(x) != length:
-        raise HedgeError(f"features have shape {tuple(x.shape)}; give (T, F) with T = {length}, one row a position")
+        raise HedgeError(
+            f"features have shape {tuple(x.shape)}; give (T, F) with T = {length}, one row a "
+            "position")
     if x.is_floating_point() and not bool(torch.isfinite(x.sum(0)).all()):
         raise HedgeError("features hold NaN or infinity; every feature must be finite")
     return x

@@ -24,11 +24,15 @@ def check_experts(expert_nll) -> Tensor:
     "(T, K) float64 finite losses of two or more experts. Raises `HedgeError`."
     nll = torch.as_tensor(expert_nll, dtype=torch.float64)
     if nll.ndim != 2 or nll.shape[1] < 2 or not len(nll):
-        raise HedgeError(f"expert_nll has shape {tuple(nll.shape)}; a mixture takes (T, K) losses of K ≥ 2 experts at T ≥ 1 positions")
+        raise HedgeError(
+            f"expert_nll has shape {tuple(nll.shape)}; a mixture takes (T, K) losses of K ≥ 2 "
+            "experts at T ≥ 1 positions")
     bad = (~torch.isfinite(nll)).nonzero()[:1].tolist()
     if bad:
         (t, k), = bad
-        raise HedgeError(f"nll of expert {k} at position {t} is {float(nll[t, k])}; every expert must give every token a positive probability")
+        raise HedgeError(
+            f"nll of expert {k} at position {t} is {float(nll[t, k])}; every expert must give "
+            "every token a positive probability")
     return nll
 
 
@@ -38,20 +42,25 @@ def check_weights(prior, k: int, like: Tensor) -> Tensor:
         return torch.full((k,), 1 / k, dtype=torch.float64, device=like.device)
     prior = torch.as_tensor(prior, dtype=torch.float64, device=like.device)
     if prior.shape != (k,) or not bool((prior > 0).all() & torch.isfinite(prior).all()):
-        raise HedgeError(f"prior {prior.tolist()} must hold {k} positive numbers, one for each expert")
+        raise HedgeError(
+            f"prior {prior.tolist()} must hold {k} positive numbers, one for each expert")
     return prior / prior.sum()
 
 
 def sort_buckets(bucket, length: int, device) -> tuple[Tensor, Tensor]:
-    "Positions by (bucket, time), and for each such row where its bucket starts. Raises `HedgeError`."
+    "Positions by (bucket, time), and where each row's bucket starts. Raises `HedgeError`."
     if bucket is None:
         at = torch.arange(length, device=device)
         return at, torch.zeros_like(at)
     bucket = torch.as_tensor(bucket, device=device)
     if bucket.shape != (length,) or bucket.is_floating_point():
-        raise HedgeError(f"bucket is {bucket.dtype} {tuple(bucket.shape)}; give one integer for each of {length} positions")
+        raise HedgeError(
+            f"bucket is {bucket.dtype} {tuple(bucket.shape)}; give one integer for each of "
+            f"{length} positions")
     if (low := int(bucket.min())) < 0 or int(bucket.max()) >= 2**31:
-        raise HedgeError(f"bucket ids must be 0…2147483647; the lowest is {low}, the highest {int(bucket.max())}")
+        raise HedgeError(
+            f"bucket ids must be 0…2147483647; the lowest is {low}, the highest "
+            f"{int(bucket.max())}")
     key, perm = sort_stable(bucket.long())
     gid, start = runs(key)
     return perm, start[gid].long()
@@ -61,7 +70,7 @@ def exclusive_sums(
     x: Tensor,      # (T, K) float64
     start: Tensor,  # (T,) first row of each row's segment
 ) -> Tensor:        # (T, K) float64
-    "Sum of the rows of the segment before each row: exact integers inside, so later rows disturb no bit."
+    "Sum of the segment's rows before each row, in exact integers: later rows disturb no bit."
     out = torch.zeros_like(x)
     for k in range(x.shape[1]):
         rest = x[:, k]
@@ -77,12 +86,12 @@ def exclusive_sums(
 def hedge(
     expert_nll,         # (T, K) nats, each expert's -log p(x_t)
     eta: float = 1.0,   # learning rate; 1 is Bayes
-    share: float = 0.0,  # fixed share σ in [0, 1): how much weight leaks back to the prior each step
+    share: float = 0.0,  # fixed share σ in [0, 1): weight that goes back to the prior each step
     bucket=None,        # (T,) integers ≥ 0 known from the prefix: one Hedge for each value
     prior=None,         # (K,) positive; uniform where None
     weights: bool = True,  # also return the weights
 ) -> tuple[Tensor, Tensor | None]:  # nll (T,) of the mixture, weights (T, K) before each x_t
-    "Mixture with exponential weights. Raises `HedgeError` on NaN, one expert, bad η, σ, bucket or prior."
+    "Exponential weights. Raises `HedgeError` on NaN, one expert, bad η, σ, bucket or prior."
     nll = check_experts(expert_nll)
     prior = check_weights(prior, nll.shape[1], nll)
     if not (math.isfinite(eta) and eta >= 0 and 0 <= share < 1):
@@ -175,9 +184,11 @@ def entropy_alpha(
     centre: float = 4.0,  # entropy at which α is half way
     slope: float = 0.0,   # the centre falls by this much an order
 ) -> Tensor:              # (T,) float64
-    "The seeds' share of the table (#889; #909 with centre=3, slope=0.25). Raises `HedgeError` if α can leave [0, 1)."
+    "The table's share by #889 (#909: centre=3, slope=0.25). Raises `HedgeError` if α can leave [0, 1)."
     if base < 0 or span < 0 or base + span >= 1:
-        raise HedgeError(f"base={base}, span={span}: α runs from base to base + span and must stay in [0, 1)")
+        raise HedgeError(
+            f"base={base}, span={span}: α runs from base to base + span and must stay in [0, "
+            "1)")
     h = torch.as_tensor(entropy, dtype=torch.float64)
     if order is not None:
         h = h + slope * (torch.as_tensor(order, device=h.device).double() - min_order)
@@ -203,11 +214,15 @@ def tilt(
     is_hint,  # (T,) bool: x_t is the hint
     beta,     # number or (T,), from the prefix: log of the boost
 ) -> Tensor:  # (T,) nats
-    "Loss after boosting one hinted token by e^β, exactly normalised. Raises `HedgeError` on p(h) outside [0, 1]."
+    "Loss after a boost of one hinted token by e^β. Raises `HedgeError` on p(h) outside [0, 1]."
     nll = torch.as_tensor(nll, dtype=torch.float64)
-    p, hit, beta = (torch.as_tensor(v, dtype=torch.float64, device=nll.device) for v in (p_hint, is_hint, beta))
+    p, hit, beta = (torch.as_tensor(v, dtype=torch.float64, device=nll.device)
+                    for v in (p_hint, is_hint, beta))
     if bool((~((p >= 0) & (p <= 1))).any()) or not bool(torch.isfinite(beta).all()):
-        raise HedgeError("p_hint must lie in [0, 1] and beta must be finite; a position without a hint takes p_hint=0")
+        raise HedgeError(
+            "p_hint must lie in [0, 1] and beta must be finite; a position without a hint "
+            "takes p_hint=0")
     if not bool(torch.isfinite(nll).all()):
-        raise HedgeError("nll must be finite; every token must have a positive probability before the tilt")
+        raise HedgeError(
+            "nll must be finite; every token must have a positive probability before the tilt")
     return nll + torch.logaddexp(torch.log1p(-p), p.log() + beta) - beta * hit

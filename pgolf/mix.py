@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 
 from .bayes import ALPHAS, bayes_alpha, make_buckets
-from .counts import as_stream
+from .counts import as_stream, longest_document
 from .gate import online_gate
 from .hedge import HedgeError, hedge
 from .ngram import backoff_orders
 
 # %% ../nbs/07c_mix.ipynb #99be06ea
 def order_features(level) -> tuple[Tensor, Tensor, Tensor]:
-    "For the rows of one order: log2 count, share of continuations, deterministic. uint8, units of 1/64."
+    "Of one order's rows: log2 count, share of continuations, deterministic; units of 1/64."
     count = ((torch.log2(level.ctx.double()) + 1) * 8).round().clamp_(max=255)
     share = (level.distinct.double() / level.ctx * 64).round()
     return count.to(torch.uint8), share.to(torch.uint8), (level.distinct == 1).to(torch.uint8) * 64
 
 
 def entropy_features(entropy: Tensor) -> list[Tensor]:
-    "Entropy of the network in thirds of a nat, and whether it is above 1, 2, … 6 nats. uint8, units of 1/64."
+    "Entropy in thirds of a nat, and whether it is above 1, 2, … 6 nats; units of 1/64."
     h = entropy.double()
-    return [(h * 64 / 3).round().clamp_(0, 255).to(torch.uint8), *((h > n).to(torch.uint8) * 64 for n in range(1, 7))]
+    level = (h * 64 / 3).round().clamp_(0, 255).to(torch.uint8)
+    return [level, *((h > n).to(torch.uint8) * 64 for n in range(1, 7))]
 
 # %% ../nbs/07c_mix.ipynb #8de17b63
 @dataclass
@@ -44,7 +45,7 @@ class Experts:
 
 
 def _climb(tokens, p, orders, keep, watch, doc, first, scope, discount, columns, features):
-    "Walk the orders; write -log p after some into `columns`, features of others into `features`. → the last Backoff."
+    "Walk the orders, write losses and features column by column → the last Backoff."
     for table in backoff_orders(tokens, p, orders, discount, doc, first, scope):
         if table.level.order in keep:
             next(columns).copy_(-table.p.log())
@@ -62,14 +63,19 @@ def make_experts(
     tokens, first, doc,   # as in Scores: (T,) targets, the token before them, (T,) documents
     cfg: "MixSettings",   # see below
 ) -> Experts:
-    "The network, the back-off after some orders over the stream, and the same inside each document."
+    "The network, and the back-off after some orders, over the stream and inside documents."
     nll, entropy = (torch.as_tensor(v) for v in (nll, entropy))
-    if nll.shape != entropy.shape or not bool((torch.isfinite(nll) & torch.isfinite(entropy)).all()):
-        raise HedgeError(f"nll {tuple(nll.shape)} and entropy {tuple(entropy.shape)} must be finite and of one length")
+    same = nll.shape == entropy.shape
+    if not same or not bool((torch.isfinite(nll) & torch.isfinite(entropy)).all()):
+        raise HedgeError(
+            f"nll {tuple(nll.shape)} and entropy {tuple(entropy.shape)} must be finite and of "
+            "one length")
     p, (stream, inside) = (-nll.double()).exp(), _reachable(tokens, doc, first, cfg)
-    kept = [n for n in cfg.expert_orders if n in stream], [n for n in cfg.doc_expert_orders if n in inside]
+    kept = ([n for n in cfg.expert_orders if n in stream],
+            [n for n in cfg.doc_expert_orders if n in inside])
     width = sum(3 * len(set(cfg.feature_orders) & set(o)) + len(o) for o in (stream, inside))
-    names = ["network", *(f"stream order {n}" for n in kept[0]), *(f"document order {n}" for n in kept[1])]
+    names = ["network", *(f"stream order {n}" for n in kept[0]),
+             *(f"document order {n}" for n in kept[1])]
     # one table each, written column by column: two copies of either would be gigabytes at 62 M
     table = nll.new_empty(len(nll), len(names), dtype=torch.float32)
     features = torch.zeros(len(nll), width + 7, dtype=torch.uint8, device=nll.device)
@@ -77,18 +83,21 @@ def make_experts(
     next(columns).copy_(nll)
     for values in entropy_features(entropy):
         next(free).copy_(values)
-    top = _climb(tokens, p, stream, kept[0], cfg.feature_orders, None, first, "stream", cfg.discount, columns, free)
+    top = _climb(tokens, p, stream, kept[0], cfg.feature_orders, None, first, "stream",
+                 cfg.discount, columns, free)
     bucket = make_buckets(top.order, top.ctx, top.distinct, entropy, cfg.grid)
     if inside:
-        _climb(tokens, p, inside, kept[1], cfg.feature_orders, doc, first, "document", cfg.doc_discount, columns, free)
+        _climb(tokens, p, inside, kept[1], cfg.feature_orders, doc, first, "document",
+               cfg.doc_discount, columns, free)
     return Experts(names, table, features, top.p, bucket)
 
 
 def _reachable(tokens, doc, first, cfg):
     "Orders of the settings that this stream and its documents can have."
     x, docs = as_stream(tokens, doc, first)
-    longest = 0 if docs is None else int(torch.unique_consecutive(docs, return_counts=True)[1].max())
-    return (range(2, min(cfg.max_order, len(x)) + 1), range(2, min(cfg.doc_max_order, longest + 1) + 1))
+    longest = 0 if docs is None else longest_document(len(x), docs)
+    return (range(2, min(cfg.max_order, len(x)) + 1),
+            range(2, min(cfg.doc_max_order, longest + 1) + 1))
 
 # %% ../nbs/07c_mix.ipynb #d8abcd29
 @dataclass(frozen=True)
@@ -104,9 +113,9 @@ class MixSettings:
     alphas: tuple[float, ...] = ALPHAS                # grid of the bucketed mixture
     grid: str = "auto"                                # its buckets
     gate_chunk: int = 0                               # positions between two trainings; 0: by the length
-    gate_steps: int = 6                               # Adam steps after each chunk
+    gate_steps: int = 8                               # Adam steps after each chunk
     gate_hidden: int = 64                             # hidden width
-    gate_lr: float = 0.004                            # Adam's learning rate
+    gate_lr: float = 0.008                            # Adam's highest learning rate
     gate_prior: float = 0.7                           # the network's weight at first
     gate_seed: int = 0                                # of the first layer
     share: float = 0.0                                # fixed share of the last Hedge
@@ -116,7 +125,7 @@ class MixSettings:
 class MixResult:
     "The mixture and what it was made of."
     nll: Tensor                  # (T,) float64 nats: the final scores
-    experts: dict[str, Tensor]   # name → (T,) float64 nats: network, back-off, bucketed Bayes, gate
+    experts: dict[str, Tensor]   # (T,) nats of network, back-off, bucketed Bayes, gate
     names: list[str]             # the gate's experts
     gate_weights: Tensor         # (chunks, K) mean weights along the stream
     gate_ends: list[int]         # first position after each chunk
@@ -132,7 +141,7 @@ def mix_scores(
     cfg: MixSettings = MixSettings(),  # anything with these fields
     device=None,        # where to compute, and where the results are; None: where tokens are
 ) -> MixResult:
-    "The best valid mixture known here. Raises `HedgeError`, `NgramError` on input that cannot be scored."
+    "The best valid mixture known here. Raises `HedgeError`, `NgramError` on unusable input."
     device = device or torch.as_tensor(tokens).device
     nll, entropy, tokens = (torch.as_tensor(v, device=device) for v in (nll, entropy, tokens))
     e = make_experts(nll, entropy, tokens, first, doc, cfg)
@@ -148,5 +157,5 @@ def mix_scores(
 
 
 def auto_chunk(length: int) -> int:
-    "Chunk of the gate: about a 500th of the stream, 1,024 to 65,536."
-    return 1 << min(16, max(10, math.ceil(math.log2(length / 500)))) if length > 500 else 256
+    "Chunk of the gate: about a thousandth of the stream, 1,024 to 65,536."
+    return 1 << min(16, max(10, math.ceil(math.log2(max(length, 1) / 1000))))

@@ -18,13 +18,17 @@ from .counts import (Counts, Hints, Level, NgramError, as_stream, check_orders, 
 
 # %% ../nbs/06_ngram.ipynb #464a8374
 def check_discount(discount, orders: list[int]) -> dict:
-    "Order → discount. Raises `NgramError` outside (0, 1], where probabilities stop summing to one."
+    "Order → discount. Raises `NgramError` outside (0, 1], where Σp leaves one."
     per = list(discount) if isinstance(discount, (list, tuple)) else [discount] * len(orders)
     if len(per) != len(orders):
-        raise NgramError(f"{len(per)} discounts for {len(orders)} orders; give one number, or one for each order")
+        raise NgramError(
+            f"{len(per)} discounts for {len(orders)} orders; give one number, or one for each "
+            "order")
     for d in per:
         if d != "estimated" and not (isinstance(d, (int, float)) and 0 < d <= 1):
-            raise NgramError(f"discount {d!r} is outside (0, 1]: the probabilities would not sum to 1; use a number like 0.75, or 'estimated'")
+            raise NgramError(
+                f"discount {d!r} is outside (0, 1]: the probabilities would not sum to 1; use "
+                "a number like 0.75, or 'estimated'")
     return dict(zip(orders, per))
 
 # %% ../nbs/06_ngram.ipynb #8198f485
@@ -67,28 +71,34 @@ def running_discount(level: Level, exists: Tensor, low: float = 0.05) -> Tensor:
 def _check_base(p, tokens):
     p = torch.as_tensor(p, dtype=torch.float64)
     if p.shape != (len(tokens),):
-        raise NgramError(f"p_base has shape {tuple(p.shape)} for {len(tokens)} tokens; give the probability of each realised token")
+        raise NgramError(
+            f"p_base has shape {tuple(p.shape)} for {len(tokens)} tokens; give the "
+            "probability of each realised token")
     if bad := (~((p > 0) & (p <= 1 + 1e-6))).nonzero().flatten()[:1].tolist():
-        raise NgramError(f"p_base[{bad[0]}] = {float(p[bad[0]])} is not a probability in (0, 1]; give exp(-nll) of finite nll")
+        raise NgramError(
+            f"p_base[{bad[0]}] = {float(p[bad[0]])} is not a probability in (0, 1]; give "
+            "exp(-nll) of finite nll")
     return p.clone()
 
 
 def backoff_orders(
     tokens, p_base, orders=range(2, 12), discount=0.75, doc=None, first=None, scope="stream",
 ) -> Iterator[Backoff]:
-    "`backoff`, yielded after each order: the same object, updated in place. One order is in memory at a time."
+    "`backoff`, yielded after each order: one object, updated in place, one order in memory."
     orders = check_orders(orders)
     rate = check_discount(discount, orders)
     x, docs = as_stream(tokens, doc, first)
     p = _check_base(p_base, tokens).to(x.device)
-    depth = context_depth(x, docs)[int(first is not None):] if "estimated" in rate.values() else None
+    estimated = "estimated" in rate.values()
+    depth = context_depth(x, docs)[int(first is not None):] if estimated else None
     out = Backoff(p, *(torch.full_like(p, v, dtype=t) for v, t in
                        ((1, torch.int8), (0, torch.int32), (0, torch.int32))))
     for level in walk_orders(tokens, orders, doc, first, scope):
         at, d = level.pos, rate[level.order]
         if d == "estimated":
             d = running_discount(level, depth >= level.order - 1)
-        hit, distinct = level.hit.double(), level.distinct.double()  # an integer times a number would be float32
+        # double first: torch makes an integer times a number float32
+        hit, distinct = level.hit.double(), level.distinct.double()
         p[at] = ((hit - d).clamp_(min=0) + d * distinct * p[at]) / level.ctx
         out.order[at] = level.order
         out.ctx[at], out.distinct[at] = level.ctx, level.distinct
@@ -107,7 +117,7 @@ def backoff(
     scope: str = "stream",   # or "document"
     per_order: bool = False,  # also keep p after each order: 8·T·K bytes
 ) -> Backoff:
-    "Interpolated absolute discounting over a base model. Raises `NgramError` on input that breaks Σp = 1."
+    "Interpolated absolute discounting over a base. Raises `NgramError` on what breaks Σp = 1."
     kept = []
     for out in backoff_orders(tokens, p_base, orders, discount, doc, first, scope):
         if per_order:
