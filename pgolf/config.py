@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PgolfError', 'ConfigError', 'Section', 'DataConfig', 'ModelConfig', 'OptimConfig', 'ScheduleConfig',
-           'TrainConfig', 'QuantConfig', 'ScoreConfig', 'BudgetConfig', 'RunConfig', 'list_presets', 'parse_overrides',
-           'valid_keys', 'make_config', 'load_preset', 'config_from_json']
+           'TrainConfig', 'QuantConfig', 'ScoreConfig', 'MixConfig', 'BudgetConfig', 'RunConfig', 'list_presets',
+           'parse_overrides', 'valid_keys', 'make_config', 'load_preset', 'config_from_json']
 
 # %% ../nbs/00_config.ipynb #850b5f21
 import difflib
@@ -140,6 +140,37 @@ class ScoreConfig(Section):
         return self
 
 
+class MixConfig(Section):
+    "The n-gram mixture laid over the scores. Everything is fixed here, nothing by what the stream turns out to be."
+    enabled: bool = Field(True, description="mix n-gram experts into the final score")
+    max_order: int = Field(16, ge=2, le=64, description="highest n-gram order over the stream")
+    discount: float | Literal["estimated"] = Field("estimated", description="absolute discount of the stream's back-off in (0, 1], or `estimated` from earlier positions")
+    expert_orders: tuple[int, ...] = Field((2, 3, 4, 5, 6, 8, 11, 16), description="orders over the stream that are experts of the gate")
+    feature_orders: tuple[int, ...] = Field((2, 3, 4, 5, 6, 7, 8), description="orders whose counts the gate sees")
+    doc_max_order: int = Field(11, ge=2, le=64, description="highest order inside a document")
+    doc_discount: float | Literal["estimated"] = Field(0.75, description="discount of the document's back-off")
+    doc_expert_orders: tuple[int, ...] = Field((2, 3, 5, 11), description="orders inside a document that are experts of the gate")
+    alphas: tuple[float, ...] = Field((0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95), description="shares of the table in the bucketed mixture, each in [0, 1)")
+    grid: Literal["coarse", "fine"] = Field("fine", description="buckets of the bucketed mixture; coarse for streams under some 200,000 tokens")
+    gate_chunk: int = Field(8192, ge=16, description="tokens between two trainings of the gate; about a thousandth of the stream, 256 at least")
+    gate_steps: int = Field(8, ge=0, le=1000, description="Adam steps on a chunk after it is scored")
+    gate_hidden: int = Field(64, ge=1, le=4096, description="hidden width of the gate")
+    gate_lr: float = Field(0.008, gt=0, le=1, description="Adam's highest learning rate")
+    gate_prior: float = Field(0.7, gt=0, lt=1, description="weight of the network before anything is read")
+    gate_seed: int = Field(0, ge=0, lt=1 << 63, description="of the gate's first layer")
+    share: float = Field(0.0, ge=0, lt=1, description="fixed share of the last Hedge over network, bucketed Bayes and gate")
+
+    @model_validator(mode="after")
+    def _discounts(self):
+        for key in ("discount", "doc_discount"):
+            d = getattr(self, key)
+            if d != "estimated" and not 0 < d <= 1:
+                raise ValueError(f"mix.{key}={d} is outside (0, 1]: probabilities would not sum to one; give 0.75 or estimated")
+        if len(self.alphas) < 2 or not all(0 <= a < 1 for a in self.alphas):
+            raise ValueError(f"mix.alphas={self.alphas} must be two or more shares in [0, 1)")
+        return self
+
+
 class BudgetConfig(Section):
     "The rules' limits."
     max_artifact_bytes: int = Field(16_000_000, ge=1, description="code + compressed weights")
@@ -157,6 +188,7 @@ class RunConfig(Section):
     train: TrainConfig = TrainConfig()
     quant: QuantConfig = QuantConfig()
     score: ScoreConfig = ScoreConfig()
+    mix: MixConfig = MixConfig()
     budget: BudgetConfig = BudgetConfig()
 
     def flat(self) -> dict[str, Any]:
@@ -177,6 +209,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.device": "cuda",
         # 17 M weights at about 6.4 bits fill most of the 16 MB: the baseline has bytes to spare
         "quant.matrix_bits": 8, "quant.matrix_clip": 6.0, "quant.embed_clip": 8.0,
+        "mix.gate_chunk": 2048,
     },
     # two CPU cores and three minutes: steps, not seconds, end the run, so that it repeats exactly
     "smoke": {
@@ -186,6 +219,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optim.muon_momentum_warmup_steps": 150,
         "quant.keep_float_numel": 4096,
         "score.seq_len": 256, "score.stride": 128,
+        "mix.grid": "coarse", "mix.gate_chunk": 256,
     },
     # every stage in seconds: the default of train.ipynb, and what its test runs
     "tiny": {
@@ -196,6 +230,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optim.muon_momentum_warmup_steps": 20,
         "quant.keep_float_numel": 1024,
         "score.seq_len": 128, "score.stride": 64,
+        "mix.grid": "coarse", "mix.gate_chunk": 256,
     },
 }
 

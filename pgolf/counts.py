@@ -156,11 +156,13 @@ def walk_orders(
     first: int | None = None,  # the token before `tokens`; without it position 0 has no context
     scope: str = "stream",  # "document": count only what the document of x_{t-1} said itself
     tops: bool = False,     # also the most frequent continuation
+    reach: bool = True,     # refuse orders longer than every document; else they match nothing
 ) -> Iterator[Level]:
     "One `Level` for each order, rising. Raises `NgramError` on unusable streams and orders."
     orders = check_orders(orders)
     x, doc = as_stream(tokens, doc, first)
-    _check_reach(orders, len(x), doc)
+    if reach:
+        _check_reach(orders, len(x), doc)
     if scope not in ("stream", "document") or (scope == "document" and doc is None):
         raise NgramError(f"scope={scope!r}: use 'stream', or 'document' together with doc")
     bits, shift = int(x.max()).bit_length(), int(first is not None)  # ids may need 31 bits

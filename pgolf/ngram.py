@@ -83,6 +83,7 @@ def _check_base(p, tokens):
 
 def backoff_orders(
     tokens, p_base, orders=range(2, 12), discount=0.75, doc=None, first=None, scope="stream",
+    reach=True,  # refuse orders longer than every document; else they match nothing
 ) -> Iterator[Backoff]:
     "`backoff`, yielded after each order: one object, updated in place, one order in memory."
     orders = check_orders(orders)
@@ -93,7 +94,7 @@ def backoff_orders(
     depth = context_depth(x, docs)[int(first is not None):] if estimated else None
     out = Backoff(p, *(torch.full_like(p, v, dtype=t) for v, t in
                        ((1, torch.int8), (0, torch.int32), (0, torch.int32))))
-    for level in walk_orders(tokens, orders, doc, first, scope):
+    for level in walk_orders(tokens, orders, doc, first, scope, reach=reach):
         at, d = level.pos, rate[level.order]
         if d == "estimated":
             d = running_discount(level, depth >= level.order - 1)
