@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,8 @@ from .checks import (RULES, AuditError, Check, as_numpy, check_budgets, check_by
 from .config import PgolfError
 from .data import Dataset
 from .device import device_name, pick_device, pick_dtype
-from .mix import MixSettings
 from .plots import COLORS, Picture, styled
-from .predictors import MixPredictor, NeuralPredictor, NgramPredictor, as_ids
+from .predictors import MixPredictor, NeuralPredictor, as_ids
 from .score import model_from_artifact
 from .tables import table
 from .text import read_documents
@@ -118,7 +117,7 @@ def _figure(report):
         ax.set(xlabel="Σp over the vocabulary", ylabel="positions", title="Σp is not 1")
         ax.legend()
     colour = {True: COLORS[2], False: COLORS[1], None: COLORS[6]}
-    side.set(xlim=(0, 1), ylim=(len(report.checks), -0.5), title=report.status[:34])
+    side.set(xlim=(0, 1), ylim=(len(report.checks), -0.5))
     side.axis("off")
     side.set_title(report.status if len(report.status) < 36 else report.status.split(":")[0])
     for i, c in enumerate(report.checks):
@@ -194,7 +193,8 @@ def predictor_of(
 def offline() -> list[str]:
     "The words that start a command without network here; empty where the system refuses."
     for words in (["unshare", "-n"], ["unshare", "-rn"]):
-        if shutil.which(words[0]) and not subprocess.run([*words, "true"], capture_output=True).returncode:
+        tried = shutil.which(words[0]) and subprocess.run([*words, "true"], capture_output=True)
+        if tried and tried.returncode == 0:
             return words
     return []
 
@@ -215,7 +215,8 @@ def score_cell(folder: str | Path) -> dict:  # bpb, raw_bytes, tokens, seconds
     tokenizer = Tokenizer.load(folder / "tokenizer.model")
     if (folder / "val.jsonl").exists():
         texts = [t for _, t in read_documents(folder / "val.jsonl")]
-        tokens, size = np.concatenate(tokenizer.encode(texts)), sum(len(t.encode()) for t in texts)
+        tokens = np.concatenate(tokenizer.encode(texts))
+        size = sum(len(t.encode()) for t in texts)
     else:
         tokens = np.load(folder / "val.npy", allow_pickle=False)
         size = int(ByteMeter(tokenizer)(tokens[1:], tokens[:-1]).sum())
@@ -269,7 +270,7 @@ def audit_run(
     flips: int = 8,
     sealed: bool = True,  # re-score the whole text in a fresh process
 ) -> AuditReport:
-    "All eight rules. Raises `RunError`, `ArtifactError`, `DataError` on files that are missing or damaged."
+    "All eight rules. Raises `RunError`, `ArtifactError`, `DataError`, `AuditError` on bad files."
     artifact, summary, scores = read_artifact(run.artifact), run.summary, run.scores
     predictor, cfg = predictor_of(artifact, device, data.tokenizer.bos)
     x = as_ids(data.val)
@@ -281,7 +282,7 @@ def audit_run(
              check_budgets(summary, cfg.budget, len(artifact), data.info["overlap"]),
              check_sealed(run.artifact, data, summary["val_bpb"]) if sealed else
              Check("sealed", None, "not asked for")]
-    base, there = getattr(predictor, "base", predictor), predictor
+    base = getattr(predictor, "base", predictor)
     here = device_name(base.device) == summary["device"]
     saved = {"scores.npz": (as_numpy(base.nll(x)), scores.nll[:len(x) - 1].numpy())}
     return audit(predictor, x, positions, flips, artifact, data.tokenizer.bos, None, found, saved,

@@ -142,7 +142,6 @@ class ScoreConfig(Section):
 
 class MixConfig(Section):
     "The n-gram mixture laid over the scores. Everything is fixed here, nothing by what the stream turns out to be."
-    enabled: bool = Field(True, description="mix n-gram experts into the final score")
     max_order: int = Field(16, ge=2, le=64, description="highest n-gram order over the stream")
     discount: float | Literal["estimated"] = Field("estimated", description="absolute discount of the stream's back-off in (0, 1], or `estimated` from earlier positions")
     expert_orders: tuple[int, ...] = Field((2, 3, 4, 5, 6, 8, 11, 16), description="orders over the stream that are experts of the gate")

@@ -41,6 +41,7 @@ class Experts:
     nll: Tensor       # (T, K) float32 nats
     features: Tensor  # (T, F) uint8, units of 1/64
     p: Tensor         # (T,) float64 back-off of the highest order
+    order: Tensor     # (T,) int8 longest match, 1: none
     bucket: Tensor    # (T,) int32
 
 
@@ -94,7 +95,7 @@ def make_experts(
     if inside:
         _climb(tokens, p, inside, kept[1], cfg.feature_orders, doc, first, "document",
                cfg.doc_discount, columns, free)
-    return Experts(names, table, features, top.p, bucket)
+    return Experts(names, table, features, top.p, top.order, bucket)
 
 # %% ../nbs/07c_mix.ipynb #d8abcd29
 MixSettings = MixConfig
@@ -113,6 +114,7 @@ class MixResult:
     names: list[str]             # the gate's experts
     gate_weights: Tensor         # (chunks, K) mean weights along the stream
     gate_ends: list[int]         # first position after each chunk
+    order: Tensor                # (T,) int8 longest match in the stream, 1: none
     final_weights: Tensor        # (3,) weight of network, bucketed Bayes and gate at the end
 
 
@@ -137,4 +139,4 @@ def mix_scores(
     opinions = torch.stack([base, grid, gate.nll], 1)
     mixed, w = hedge(opinions, share=cfg.share)
     experts = {"network": base, "back-off": -e.p.log(), "bucketed Bayes": grid, "gate": gate.nll}
-    return MixResult(mixed, experts, e.names, gate.mean_weights, gate.ends, w[-1])
+    return MixResult(mixed, experts, e.names, gate.mean_weights, gate.ends, e.order, w[-1])

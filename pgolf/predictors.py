@@ -8,7 +8,6 @@ __all__ = ['as_ids', 'NeuralPredictor', 'document_index', 'literal_rows', 'Ngram
 # %% ../nbs/10_predictors.ipynb #51504bb4
 from collections import OrderedDict
 from contextlib import nullcontext
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -242,7 +241,7 @@ class NgramPredictor(_OnBase):
         self.orders, self.discount, self.scope = check_orders(orders), discount, scope
 
     def _over(self, base):
-        return NgramPredictor(base, self.orders, self.discount, self.bos, self.scope)
+        return type(self)(base, self.orders, self.discount, self.bos, self.scope)
 
     def _mix(self, x, world):
         doc = None if self.bos is None else torch.from_numpy(document_index(x, self.bos)[1:])
@@ -272,7 +271,7 @@ class MixPredictor(_OnBase):
         self.mix, self.device = mix, device or "cpu"
 
     def _over(self, base):
-        return MixPredictor(base, self.mix, self.bos, self.device)
+        return type(self)(base, self.mix, self.bos, self.device)
 
     def _parts(self, x):
         doc = None if self.bos is None else document_index(x, self.bos)[1:]

@@ -177,7 +177,7 @@ def summarize_run(
     cfg: RunConfig,
     data: Dataset,
     result: TrainResult,
-    bpb: dict[str, float],  # at least "prequant" and "sliding" or "non-overlapping"
+    bpb: dict[str, float],  # "prequant", "sliding" and, where there is one, "mixture"
     bytes_model: int,
     bytes_code: int,
     eval_seconds: float,
@@ -185,7 +185,7 @@ def summarize_run(
     "The numbers of a finished run."
     return {
         "preset": cfg.preset, "seed": cfg.train.seed,
-        "val_bpb": bpb["sliding"], "val_bpb_prequant": bpb["prequant"], "bpb": bpb,
+        "val_bpb": bpb.get("mixture", bpb["sliding"]), "val_bpb_prequant": bpb["prequant"], "bpb": bpb,
         "bytes_total": bytes_model + bytes_code, "bytes_code": bytes_code, "bytes_model": bytes_model,
         "steps": result.steps, "tokens": result.tokens, "epochs": result.epochs,
         "train_seconds": result.seconds, "startup_seconds": result.startup_seconds,
