@@ -82,15 +82,23 @@ def _short(x, _=None):
 # %% ../nbs/00a_plots.ipynb #538a92fd
 def smooth(
     values,  # (n,) numbers
-    beta: float = 0.8,  # share of the past
-) -> np.ndarray:  # (n,) bias-corrected exponential average; points that are not finite are skipped
-    "Bias-corrected exponential moving average, as in Adam (Kingma & Ba 2015)."
-    out, total, weight = np.full(len(values), np.nan), 0.0, 0.0
-    for i, v in enumerate(values):
-        if math.isfinite(v):
-            total, weight = beta * total + (1 - beta) * v, beta * weight + 1 - beta
-        out[i] = total / weight if weight else np.nan
-    return out
+    beta: float = 0.7,  # weight of a neighbour
+) -> np.ndarray:  # (n,) averages over the points that are finite
+    "Two-sided exponential average: one pass forwards, one backwards."
+    values = np.asarray(values, dtype=float)
+    good = np.isfinite(values)
+
+    def one_way(x):
+        out, total = np.empty(len(x)), 0.0
+        for i, v in enumerate(x):
+            out[i] = total = beta * total + v
+        return out
+
+    def both_ways(x):
+        return one_way(x) + one_way(x[::-1])[::-1] - x
+
+    total, weight = both_ways(np.where(good, values, 0.0)), both_ways(good.astype(float))
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=weight > 0)
 
 
 def _column(metrics, key):
