@@ -231,8 +231,7 @@ def check_budgets(
     used = {"training, s": (summary["train_seconds"], budget.train_seconds),
             "evaluation, s": (summary["eval_seconds"], budget.eval_seconds),
             "artifact and code, B": (size, budget.max_artifact_bytes)}
-    # a step that began inside the budget may end: times count in whole seconds, as upstream
-    over = [k for k, (a, b) in used.items() if (round(a) if k.endswith("s") else a) > b]
+    over = [k for k, (a, b) in used.items() if a > b]
     over += [f"{overlap} overlapping documents"] if overlap else []
     if artifact_bytes != summary["bytes_model"]:
         over.append(f"the report says {summary['bytes_model']:,} bytes of weights")

@@ -214,6 +214,8 @@ def _run_steps(trainer, log, run_dir):
         losses.append(trainer.step(lr_mul, momentum))
         step += 1
         frac = progress(step, clock(), cfg)
+        if clock() * (step + 1) / step > cfg.train.max_seconds:
+            frac = 1.0  # the next step would end beyond the budget
         if step % cfg.train.log_every == 0 or frac >= 1:
             trainer.synchronize()
             mean, seconds = _check_finite(losses, step, log, run_dir), clock()
