@@ -86,9 +86,11 @@ def score_cell(folder: str | Path) -> dict:  # bpb, raw_bytes, tokens, seconds
 def _environment(home: Path) -> dict:
     keep = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")
     code = Path(__file__).resolve().parent.parent if "__file__" in globals() else Path.cwd()
+    # libraries may lie where only this process was told to look; data folders are not among them
+    libraries = [p for p in sys.path if (Path(p) / "torch").is_dir() or (Path(p) / "zstandard").is_dir()]
     return {k: os.environ[k] for k in keep if k in os.environ} | {
-        "HOME": str(home), "TMPDIR": str(home), "USER": "sealed", "PYTHONPATH": str(code),
-        "PYTHONDONTWRITEBYTECODE": "1"}
+        "HOME": str(home), "TMPDIR": str(home), "USER": "sealed",
+        "PYTHONPATH": os.pathsep.join([str(code), *libraries]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def check_sealed(
