@@ -135,12 +135,12 @@ def allocate(
     price = {n: math.log(2) * s.gain * s.power / s.numel for n, s in sensitivity.items()}
     ends = [[price[n] * bounds[n][e] ** s.power for n, s in sensitivity.items()] for e in (0, 1)]
     low, high = min(ends[0]) / 2, max(ends[1]) * 2
-    if (fine := total(steps_at(low, sensitivity, bounds))) <= budget_bits:
+    if total(steps_at(low, sensitivity, bounds)) <= budget_bits:
         return done(steps_at(low, sensitivity, bounds), low, True)
     if (coarse := total(steps_at(high, sensitivity, bounds))) > budget_bits:
         raise ArtifactError(f"the weights need {coarse / 8:,.0f} bytes at the coarsest steps, "
                             f"{(coarse - budget_bits) / 8:,.0f} more than the budget of "
-                            f"{budget_bits / 8:,.0f}; make the network smaller ({fine / 8:,.0f} at the finest)")
+                            f"{budget_bits / 8:,.0f}; make the network smaller")
     price = bisect_log(lambda m: total(steps_at(m, sensitivity, bounds)), budget_bits, low, high)
     return done(steps_at(price, sensitivity, bounds), price)
 

@@ -16,7 +16,7 @@ from .checks import (RULES, AuditError, Check, as_numpy, check_budgets, check_by
                           check_causal, check_consistent, check_invariant, check_normalised,
                           check_single_pass, choose_positions, generator)
 from .data import Dataset, Scores
-from .device import device_name
+from .device import compute_settings, device_name
 from .predictors import as_ids
 from .report import AuditReport
 from .sealed import check_sealed, predictor_of
@@ -80,14 +80,22 @@ def audit_run(
     sealed: bool = True,  # re-score the whole text in a fresh process
 ) -> AuditReport:
     "All eight rules. Raises `RunError`, `ArtifactError`, `DataError`, `AuditError` on bad files."
-    artifact, summary, scores = read_artifact(run.artifact), run.summary, run.scores
+    artifact = read_artifact(run.artifact)
     predictor, cfg = predictor_of(artifact, device, data.tokenizer.bos)
-    x = as_ids(data.val)
+    base = getattr(predictor, "base", predictor)
+    with compute_settings(cfg, base.device):
+        x, more, saved, here = _evidence(run, data, artifact, predictor, base, cfg, segment, sealed)
+        return audit(predictor, x, positions, flips, artifact, data.tokenizer.bos, None, more, saved,
+                     predictor.dtype if here else torch.bfloat16)
+
+
+def _evidence(run, data, artifact, predictor, base, cfg, segment, sealed):
+    "The segment, rules 6–8, new scores beside the saved ones, whether this is the run's device."
+    summary, scores, x = run.summary, run.scores, as_ids(data.val)
     if len(scores.tokens) != len(x) - 1 or (as_ids(scores.tokens) != x[1:]).any():
         raise AuditError(f"{run.path / 'scores.npz'} scores another stream than the validation "
                          "data; prepare the data of this run's configuration")
     x = x[:_segment(segment, cfg, len(x) - 1) + 1]
-    base = getattr(predictor, "base", predictor)
     here = device_name(base.device)
     if here != summary["device"]:
         cell = Check("sealed", None, f"the run was scored on {summary['device']}; {here} rounds "
@@ -101,8 +109,7 @@ def audit_run(
     if base is not predictor:
         mixed = Scores.load(run.path / "mixed.npz").nll[:len(x) - 1].numpy()
         saved["mixed.npz"] = as_numpy(predictor.nll(x)), mixed
-    return audit(predictor, x, positions, flips, artifact, data.tokenizer.bos, None, found, saved,
-                 predictor.dtype if here == summary["device"] else torch.bfloat16)
+    return x, found, saved, here == summary["device"]
 
 
 def _segment(wanted, cfg, length):

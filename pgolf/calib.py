@@ -21,14 +21,14 @@ class CalibStats:
     "Sums of xxᵀ over the inputs of every matrix; add those of several ranks with `merge`."
     sums: dict[str, Tensor] = field(default_factory=dict)  # name -> (n, n) float64 Σ xxᵀ
     tokens: dict[str, int] = field(default_factory=dict)  # name -> how many x
-    rows: dict[str, Tensor] = field(default_factory=dict)  # head's name -> (V,) float64 curvature sums
+    rows: dict[str, Tensor] = field(default_factory=dict)  # head -> (V,) float64 curvature sums
     alias: dict[str, str] = field(default_factory=dict)  # name -> the name it shares its input with
 
     def add(self, name: str, x: Tensor, chunk: int = 8192):
         "Adds inputs x (..., n): float32 products of a chunk, float64 sums."
         x = x.detach().flatten(0, -2)
         if name not in self.sums:
-            self.sums[name] = torch.zeros(x.size(1), x.size(1), dtype=torch.float64, device=x.device)
+            self.sums[name] = x.new_zeros(x.size(1), x.size(1), dtype=torch.float64)
         for part in x.split(chunk):
             part = part.to(torch.promote_types(part.dtype, torch.float32))
             self.sums[name] += (part.T @ part).double()
@@ -38,10 +38,12 @@ class CalibStats:
         "H = Σ xxᵀ / n of a weight's input. Raises `QuantError`: never seen, NaN."
         key = self.alias.get(name, name)
         if not self.tokens.get(key):
-            raise QuantError(f"{name!r} was not calibrated; known are {', '.join(self.names()) or 'none'}")
+            raise QuantError(f"{name!r} was not calibrated; known are "
+                             f"{', '.join(self.names()) or 'none'}")
         h = self.sums[key] / self.tokens[key]
         if not h.isfinite().all():
-            raise QuantError(f"the inputs of {name!r} held NaN or infinity; calibrate a sound checkpoint")
+            raise QuantError(f"the inputs of {name!r} held NaN or infinity; "
+                             "calibrate a sound checkpoint")
         return h
 
     def names(self) -> list[str]:
@@ -78,7 +80,7 @@ def calibrate(
     batches: Iterable[Tensor],  # (B, T) tokens each, of the training text
     head: bool = True,  # the head's input and row curvature as well
 ) -> CalibStats:
-    "Input statistics of every matrix through forward pre-hooks. Raises `QuantError` without a batch."
+    "Input statistics of every matrix by forward pre-hooks. Raises `QuantError` without a batch."
     stats, last = CalibStats(), [None, ""]
 
     def watch(name):

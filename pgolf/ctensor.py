@@ -135,14 +135,17 @@ class CTensor:
     cols: Tensor | None = None  # (n,) int8; None: all zero
 
     def __post_init__(self):
-        c, m = self.codes, self.codes.numel() // max(1, self.codes.size(-1) if self.codes.dim() else 1)
+        c = self.codes
         if c.dtype != torch.int8 or c.dim() == 0 or c.numel() == 0 or (c == -128).any():
-            raise QuantError(f"codes are int8 rows in −127…127, not {c.dtype} of shape {tuple(c.shape)}")
+            raise QuantError("codes are int8 rows in −127…127, not "
+                             f"{c.dtype} of shape {tuple(c.shape)}")
         if not 0 < self.step < math.inf or float(np.float32(self.step)) != self.step:
             raise QuantError(f"step {self.step!r} is not a positive float32 number")
-        for what, k, n in (("row", self.rows, m), ("column", self.cols, c.size(-1))):
+        n = c.size(-1)
+        for what, k, n in (("row", self.rows, c.numel() // n), ("column", self.cols, n)):
             if k is not None and (k.dtype != torch.int8 or tuple(k.shape) != (n,)):
-                raise QuantError(f"{n} {what} exponents of int8 are needed, not {tuple(k.shape)} {k.dtype}")
+                raise QuantError(f"{n} {what} exponents of int8 are needed, not "
+                                 f"{tuple(k.shape)} {k.dtype}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,7 +154,8 @@ class CTensor:
     @property
     def nbytes(self) -> int:
         "Bytes before any compression."
-        return self.codes.nbytes + 4 + sum(k.nbytes for k in (self.rows, self.cols) if k is not None)
+        side = (k.nbytes for k in (self.rows, self.cols) if k is not None)
+        return self.codes.nbytes + 4 + sum(side)
 
     def matrix(self) -> Tensor:  # (rows, n) int8
         "The codes as a matrix."

@@ -46,12 +46,13 @@ def factor(
     damp: float = 0.01,  # share of the mean diagonal; raised tenfold until the matrix is definite
     act_order: bool = True,  # round columns by falling H_jj
 ) -> Factor:
-    "Triangular factor of the damped, ordered inverse (GPTQ, arXiv 2210.17323). Raises `QuantError`."
+    "Triangle of the damped, ordered inverse (GPTQ, arXiv 2210.17323). Raises `QuantError`."
     h = _checked_hessian(hessian)
     diag, n = h.diagonal(), len(h)
     dead = diag == 0
     mean = float(diag[~dead].mean()) if not dead.all() else 1.0
-    order = diag.argsort(descending=True, stable=True) if act_order else torch.arange(n, device=h.device)
+    order = diag.argsort(descending=True, stable=True)
+    order = order if act_order else order.sort().values
     h = (h + torch.diag(dead * mean))[order][:, order]
     eye = torch.eye(n, dtype=h.dtype, device=h.device)
     for _ in range(12):
@@ -163,13 +164,14 @@ COLUMN_RULES = ("uniform", "cholesky", "diagonal")
 
 
 def column_exponents(
-    f: Factor,
+    f: Factor,  # of the Hessian
     rule: str,  # `uniform`; `cholesky`: U_jj; `diagonal`: 1/√H_jj, for low rates
     hessian: Tensor | None = None,  # for `diagonal`
 ) -> Tensor | None:  # (n,) int8, None: all alike
     "Relative column steps in eighths of an octave. Raises `QuantError`: unknown rule."
     if rule not in COLUMN_RULES or (rule == "diagonal" and hessian is None):
-        raise QuantError(f"column rule {rule!r} is not one of {', '.join(COLUMN_RULES)}, or lacks its Hessian")
+        raise QuantError(f"column rule {rule!r} is not one of {', '.join(COLUMN_RULES)}, "
+                         "or lacks its Hessian")
     if rule == "uniform":
         return None
     if rule == "cholesky":
@@ -228,7 +230,7 @@ def quantize_matrix(
         codes[full] = gptq(w[full], f, row[full], col, lam * price,
                            None if lengths is None else lengths.of_rows(full))
     if full := (codes.abs() == LIMIT).any(1).nonzero().flatten().tolist():
-        raise QuantError(f"{name!r}, row {full[0]}: the largest weight is more than 2^15 times what "
-                         f"the step {step:.3g} can hold; take a larger step or clip the weight")
+        raise QuantError(f"{name!r}, row {full[0]}: its largest weight is over 2^15 times "
+                         f"what the step {step:.3g} holds; take a larger step or clip the weight")
     keep = raised.any()
     return CTensor(codes.reshape(weight.shape).cpu(), step, raised.cpu() if keep else None, cols)

@@ -23,7 +23,7 @@ from .artifact import read_artifact, unpack
 from .checks import Check
 from .config import PgolfError, config_from_json
 from .data import Dataset
-from .device import pick_device, pick_dtype
+from .device import compute_settings, pick_device, pick_dtype
 from .model import GPT, load_weights
 from .predictors import MixPredictor, NeuralPredictor
 from .text import read_documents
@@ -77,8 +77,9 @@ def score_cell(folder: str | Path) -> dict:  # bpb, raw_bytes, tokens, seconds
     else:
         tokens = np.load(folder / "val.npy", allow_pickle=False)
         size = int(ByteMeter(tokenizer)(tokens[1:], tokens[:-1]).sum())
-    predictor, _ = predictor_of(read_artifact(folder / "artifact.pgolf"), bos=tokenizer.bos)
-    nats = float(predictor.nll(tokens).sum())
+    predictor, cfg = predictor_of(read_artifact(folder / "artifact.pgolf"), bos=tokenizer.bos)
+    with compute_settings(cfg, pick_device(cfg)):
+        nats = float(predictor.nll(tokens).sum())
     return {"bpb": nats / math.log(2) / size, "raw_bytes": size, "tokens": len(tokens),
             "seconds": time.perf_counter() - begin}
 
