@@ -118,7 +118,7 @@ def bisect_log(
                 break
     return high
 
-
+# %% ../nbs/04d_allocate.ipynb #3cca06c1
 def allocate(
     sensitivity: dict[str, Sensitivity],
     rates: dict[str, RateCurve],  # same names

@@ -147,7 +147,7 @@ def _tensor(entry: TensorEntry, parts: dict[str, Tensor]) -> QTensor:
     except QuantError as e:
         raise damaged(f"tensor {entry.name!r}: {e}") from e
 
-
+# %% ../nbs/05_artifact.ipynb #dedafddb
 def unpack_codes(
     data: bytes,  # of `pack`
 ) -> tuple[dict[str, QTensor], dict]:  # tensors as they were quantised, and the header
@@ -293,7 +293,7 @@ class SizePlan:
                         for n, b in self.rows().items())
         return f"<table><tr><th>group</th><th>planned bytes</th></tr>{cells}</table>"
 
-
+# %% ../nbs/05_artifact.ipynb #e0fc3f5e
 def code_size() -> int:
     "Bytes of code that count with the artifact: for now all .py files of the package, zstd -19."
     files = importlib.resources.files("pgolf").iterdir()

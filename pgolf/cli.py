@@ -77,7 +77,7 @@ def training_notebook() -> Path:
             return root / "nbs" / "train.ipynb"
     raise RunError("nbs/train.ipynb was not found; run inside a checkout of the project")
 
-
+# %% ../nbs/14_cli.ipynb #8d57c882
 def show(run: Annotated[Path, typer.Argument(help="a run folder")]):
     "Print the report of a finished run."
     print(report(Run(run)))

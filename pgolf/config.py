@@ -66,7 +66,7 @@ class ModelConfig(Section):
             raise ValueError(f"model.model_dim/model.num_heads={d // h} is odd; rotary embedding rotates pairs, so the head dimension must be even")
         return self
 
-
+# %% ../nbs/00_config.ipynb #fb5bb964
 class OptimConfig(Section):
     "Muon for matrices, Adam for the rest."
     matrix_lr: float = Field(0.04, gt=0, le=10, description="Muon's learning rate")
@@ -115,7 +115,7 @@ class TrainConfig(Section):
             raise ValueError(f"train.micro_tokens={self.micro_tokens} must be a multiple of train.seq_len={self.seq_len} and divide train.batch_tokens={self.batch_tokens}")
         return self
 
-
+# %% ../nbs/00_config.ipynb #a343dde7
 class QuantConfig(Section):
     "From float weights to integer codes."
     method: Literal["rtn", "sdclip"] = Field("sdclip", description="`rtn`: row step = max|w|/R; `sdclip`: row step = k·std(row)/R")
@@ -169,7 +169,7 @@ class MixConfig(Section):
             raise ValueError(f"mix.alphas={self.alphas} must be two or more shares in [0, 1)")
         return self
 
-
+# %% ../nbs/00_config.ipynb #94de1240
 class BudgetConfig(Section):
     "The rules' limits."
     max_artifact_bytes: int = Field(16_000_000, ge=1, description="code + compressed weights")

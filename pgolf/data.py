@@ -101,7 +101,7 @@ def _text_folder(cfg: RunConfig) -> Path:
     }
     return built(_cache(cfg, key), lambda part: _build_text(cfg, corpus, given, part))
 
-
+# %% ../nbs/01_data.ipynb #34a17ec6
 def _build_text(cfg, corpus: Corpus, tokenizer: Tokenizer | None, folder: Path) -> dict:
     counts = Counter(empty=0, overlap_removed=0)
     held_out = corpus.held_out(counts)
@@ -176,7 +176,7 @@ def _check_sidecar(folder, tokenizer):
         )
     return made_by is not None
 
-
+# %% ../nbs/01_data.ipynb #3df90afa
 def _join(files, out, tokenizer, split):
     arrays = [read_shard(f) for f in files]
     tokens = np.lib.format.open_memmap(out, "w+", np.uint16, (sum(map(len, arrays)),))
@@ -196,7 +196,7 @@ def _join(files, out, tokenizer, split):
         )
     return tokens
 
-
+# %% ../nbs/01_data.ipynb #9db1f886
 def _from_shards(
     cfg: RunConfig, train: list[Path], val: list[Path], tokenizer: Tokenizer
 ) -> Path:
@@ -284,7 +284,7 @@ def _prepared(cfg, endpoint) -> Path:
         )
     return _text_folder(cfg)
 
-
+# %% ../nbs/01_data.ipynb #069b72c4
 def open_dataset(
     folder: Path,  # that `prepare` made
 ) -> Dataset:

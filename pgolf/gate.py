@@ -124,7 +124,7 @@ def _train(gate, opt, inputs, log_p, steps, lr):
         (-torch.logsumexp(gate(inputs) + log_p, 1)).mean().backward()
         opt.step()
 
-
+# %% ../nbs/07b_gate.ipynb #133ca668
 def _check_table(nll):
     # float32 tables stay float32: at 62 M positions a copy in float64 is gigabytes
     nll = torch.as_tensor(nll)

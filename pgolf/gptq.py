@@ -196,7 +196,7 @@ def _raised(steps: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
     more = torch.where(need > 1, (8 * need.clamp_min(1).log2()).ceil(), 0.0)
     return (rows + more).clamp(-LIMIT, LIMIT).to(torch.int8)
 
-
+# %% ../nbs/04b_gptq.ipynb #a50500b0
 def quantize_matrix(
     name: str,  # for errors
     weight: Tensor,  # (..., n)

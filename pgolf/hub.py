@@ -73,7 +73,7 @@ def _download(repo, path, folder, endpoint, force):
             " go on"
         ) from e
 
-
+# %% ../nbs/00d_hub.ipynb #d111b5ba
 def get_checked(
     repo: str,
     path: str,  # in the repository

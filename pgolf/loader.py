@@ -26,7 +26,7 @@ def epoch_starts(
     offset = int(rng.integers(min(seq_len, total - seq_len)))  # at least one window stays
     return offset + seq_len * rng.permutation((total - 1 - offset) // seq_len)
 
-
+# %% ../nbs/00e_loader.ipynb #8834fef2
 class TokenLoader:
     """Endless batches of windows of a token stream.
 

@@ -136,7 +136,7 @@ def softcap(
     "cap·tanh(z/cap): the identity near zero, never beyond ±cap (Gemma 2)."
     return cap * torch.tanh(z / cap)
 
-
+# %% ../nbs/02_model.ipynb #9c97e9cd
 class GPT(nn.Module):
     "The language model: tokens in, capped logits or mean nll out."
 

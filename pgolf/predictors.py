@@ -29,7 +29,7 @@ def as_ids(tokens) -> np.ndarray:
     "(M,) int64 token ids of a stream, from an array or tensor."
     return np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens).astype(np.int64)
 
-
+# %% ../nbs/10_predictors.ipynb #5bd0fdcc
 class NeuralPredictor:
     "A network under a sliding window."
 
@@ -170,7 +170,7 @@ class _OnBase:
         "Each target is scored, then counted."
         return [(kind, t, t + 1) for t in range(len(tokens) - 1) for kind in ("score", "update")]
 
-
+# %% ../nbs/10_predictors.ipynb #51589e06
 class NgramPredictor(_OnBase):
     "Interpolated back-off over a base predictor (`pgolf.ngram.backoff`)."
 

@@ -71,7 +71,7 @@ def _check_plain(values, bits):
     if not values.isfinite().all():
         raise QuantError("a plain tensor holds NaN or infinity")
 
-
+# %% ../nbs/04_quantize.ipynb #88d52421
 def _check_codes(codes, scale, bits):
     if codes.dtype != torch.int8 or codes.dim() == 0 or codes.numel() == 0:
         raise QuantError(f"codes are int8 rows, not {codes.dtype} of shape {tuple(codes.shape)}")

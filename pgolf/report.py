@@ -17,7 +17,7 @@ from .tables import table
 # %% ../nbs/10a_report.ipynb #91bc71c2
 MARKS = {True: "passed", False: "FAILED", None: "not checked"}
 
-
+# %% ../nbs/10a_report.ipynb #f900ffd7
 @dataclass(frozen=True)
 class AuditReport:
     "What every rule said."
@@ -81,7 +81,7 @@ class AuditReport:
         "Histogram of Σp, and each rule's result."
         return _figure(self)
 
-
+# %% ../nbs/10a_report.ipynb #8d82d0ed
 @styled
 def _figure(report):
     fig = Picture(figsize=(7.5, 2.7), layout="constrained")

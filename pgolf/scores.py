@@ -54,7 +54,7 @@ DTYPES = {
     "p_hint": torch.float32,
 }
 
-
+# %% ../nbs/00e_scores.ipynb #1238e1ee
 @dataclass
 class Scores:
     """One row per scored target token, in stream order. Raises `DataError` if the columns do
@@ -110,7 +110,7 @@ class Scores:
                 " again"
             ) from e
 
-
+# %% ../nbs/00e_scores.ipynb #9fb68132
 def _field(found, name):
     if name == "p_hint" and name not in found:
         return None

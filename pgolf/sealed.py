@@ -93,7 +93,7 @@ def _environment(home: Path) -> dict:
         "HOME": str(home), "TMPDIR": str(home), "USER": "sealed",
         "PYTHONPATH": os.pathsep.join([str(code), *libraries]), "PYTHONDONTWRITEBYTECODE": "1"}
 
-
+# %% ../nbs/10a_sealed.ipynb #7b9dd091
 def check_sealed(
     artifact: str | Path,  # the run's file
     data: Dataset,

@@ -68,7 +68,7 @@ def check_ids(tokens: np.ndarray, vocab_size: int, name: str = "the stream") -> 
             " data.tokenizer the model the tokens were made with"
         )
 
-
+# %% ../nbs/00c_shards.ipynb #5c07afbb
 def read_shard(
     path: str | Path,  # a .bin file
 ) -> np.ndarray:  # (N,) uint16, mapped read-only

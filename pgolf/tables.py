@@ -32,7 +32,7 @@ def _pad(text, width, right):
     gap = " " * (width - len(text))
     return gap + text if right else text + gap
 
-
+# %% ../nbs/00_tables.ipynb #9d2222cd
 class Table:
     "Rows that show themselves as HTML, Markdown or aligned text."
     def __init__(self, rows, caption=""):
@@ -84,7 +84,7 @@ def _is_number(x):
 def _escape_md(text):
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", "<br>")
 
-
+# %% ../nbs/00_tables.ipynb #8492a894
 def table(
     rows: list[dict] | dict,  # one dictionary a row, or name -> value
     caption: str = "",  # a line above

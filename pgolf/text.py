@@ -182,7 +182,7 @@ def _up_to(docs, limit):
             return
         yield name, text
 
-
+# %% ../nbs/00b_text.ipynb #135317af
 @dataclass(frozen=True)
 class Corpus:
     """Text files and the rule that splits them. `val()` and `train()` may be called again and

@@ -69,7 +69,7 @@ def cores() -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
 
-
+# %% ../nbs/00c_tokenizer.ipynb #a87996ab
 class Tokenizer:
     """A SentencePiece model. Raises `DataError` if it cannot be read, has no BOS, or does not
     fit 16 bits."""
@@ -239,7 +239,7 @@ def _coverage(parts, free):
     share = top[: max(1, free // 4)].sum() / max(1, top.sum())
     return float(np.clip(share, 0.98, 0.9995))  # SentencePiece takes no less than 0.98
 
-
+# %% ../nbs/00c_tokenizer.ipynb #8ad10550
 def train_tokenizer(
     texts: Iterable[str],  # documents
     vocab_size: int,  # pieces, the 256 bytes and 4 special ones included
