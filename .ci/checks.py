@@ -102,12 +102,19 @@ def summary(newer_than):
 def tests(log):
     "Prints `passed failed` notebooks of an nbdev_test log, counted from what it says it did."
     text = Path(log).read_text(encoding="utf-8", errors="replace")
-    done = re.findall(r"^- Completed (.+)$", text, re.M)
-    started = re.findall(r"^Starting (.+)$", text, re.M)
+    # two workers write to one stream, so their lines can run into each other or be lost;
+    # the list of times is written at the end by one process
+    timed = set(re.findall(r"^(\S+\.ipynb): \d+ secs$", text, re.M))
+    if re.search(r"^Success\.$", text, re.M):
+        print(len(timed), 0)
+        return
+    started, done = (
+        {Path(p).name for p in re.findall(rf"{word} (\S+?\.ipynb)", text)}
+        for word in ("Starting", "- Completed"))
     _, _, tail = text.partition("nbdev Tests Failed On The Following Notebooks:")
     failed = {ln.strip() for ln in tail.splitlines() if ln.strip().endswith(".ipynb")}
-    failed |= {Path(p).name for p in set(started) - set(done)}  # died on the way
-    print(len(set(done)) - len(failed & {Path(p).name for p in done}), len(failed))
+    failed |= started - done  # died on the way
+    print(len(done - failed), max(1, len(failed)))
 
 
 def main():
