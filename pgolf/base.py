@@ -95,7 +95,7 @@ class LoopSettings(Section):
     loop_first: int = Field(0, ge=0, le=255, description="first layer of the loop")
     loop_last: int = Field(0, ge=0, le=255, description="last layer of the loop")
     loop_visits: int = Field(1, ge=1, le=64, description="how often the loop's layers are run (1: no recurrence)")
-    recur: Literal["plain", "ab", "alpha"] = Field("plain", description="input of a later visit: x; a·x + b·(output of the visit before) (RECUR_AB); x + α·(the same) (RecurAlpha)")
+    recur: Literal["plain", "ab", "alpha"] = Field("plain", description="what a later visit of a looped layer remembers: nothing; output a·x + b·(its output the visit before) (RECUR_AB); input x + α·(its input the visit before) (RecurAlpha)")
     loop_lora_rank: int = Field(0, ge=0, le=1024, description="rank of the low-rank difference that every visit adds to every matrix of a looped layer (0: none)")
 
 # %% ../nbs/00_base.ipynb #e7dc5369
@@ -124,6 +124,8 @@ class ModelConfig(LoopSettings, BlockSettings, MLPSettings, AttentionSettings, H
             raise ValueError(f"model.xsa_last_n={self.xsa_last_n} exceeds model.num_layers={n}")
         if self.diff_attention and hd % 4:
             raise ValueError(f"model.diff_attention halves the head dimension {hd} and rotates pairs; it must be a multiple of 4")
+        if self.diff_attention and self.rope_dims > hd // 2:
+            raise ValueError(f"model.rope_dims={self.rope_dims} exceeds {hd // 2}, half a head, which is what model.diff_attention rotates")
         if bool(self.value_embed_dim) != bool(self.value_embed_layers):
             raise ValueError("model.value_embed_dim and model.value_embed_layers go together; give both or none")
         if bad := [i for i in self.value_embed_layers if not 0 <= i < n]:
@@ -145,6 +147,8 @@ class ModelConfig(LoopSettings, BlockSettings, MLPSettings, AttentionSettings, H
             raise ValueError(f"model.loop_first={self.loop_first} to model.loop_last={self.loop_last} is no range of layers 0 to {n - 1}")
         if self.loop_visits == 1 and (self.recur != "plain" or self.loop_lora_rank):
             raise ValueError("model.recur and model.loop_lora_rank need model.loop_visits of 2 or more")
+        if self.parallel == "lanes" and self.loop_visits > 1 and self.parallel_from <= self.loop_last:
+            raise ValueError(f"model.parallel_from={self.parallel_from} lies in the loop, which ends at model.loop_last={self.loop_last}; the two lanes begin after it")
         if self.bos_id >= self.vocab_size:
             raise ValueError(f"model.bos_id={self.bos_id} is no token of a vocabulary of {self.vocab_size}")
         return self

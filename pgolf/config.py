@@ -62,7 +62,7 @@ class ScheduleConfig(Section):
     warmdown_shape: Literal["linear", "cosine", "sqrt"] = Field("linear", description="how the learning rate falls: 1−t, (1+cos πt)/2 or 1−√t over the warmdown")
     loop_at: float = Field(0.35, ge=0, le=1, description="share of the run at which depth recurrence begins")
     warmdown_iters: int = Field(1200, ge=0, description="linear decay over the last so many steps' worth of time")
-    warmdown_max_frac: float = Field(0.6, ge=0, le=1, description="the warmdown never takes more than this share of the run, however short the run is")
+    warmdown_max_frac: float = Field(0.6, ge=0, le=1, description="warmdown_iters never takes more than this share of the run, however short the run is; warmdown_frac may")
     min_lr: float = Field(0.0, ge=0, le=1, description="floor of the learning-rate multiplier")
 
 
@@ -115,7 +115,20 @@ class TrainConfig(Section):
 # %% ../nbs/00_config.ipynb #a343dde7
 class QuantConfig(Section):
     "From float weights to integer codes."
-    method: Literal["rtn", "sdclip"] = Field("sdclip", description="`rtn`: row step = max|w|/R; `sdclip`: row step = k·std(row)/R")
+    method: Literal["auto", "rtn", "percentile", "sdclip", "gptq", "waterfill", "lqer", "awq", "mixed", "gradquant", "ternary", "binary", "moonshot"] = Field("auto", description="`auto`: waterfill where calib_tokens is set, else sdclip; `rtn`: row step = max|w|/R; `percentile`: the best of a few clips; `sdclip`: row step = k·std(row)/R; `gptq`: sdclip's steps, errors fed forward; `waterfill`: a step per column and bits shared by measured sensitivity; the rest in the notebooks of their names")
+    target: Literal["fixed", "budget"] = Field("fixed", description="`fixed`: steps as the clips say; `budget`: all steps grow or shrink until code and weights fill budget.max_artifact_bytes")
+    coder: Literal["ans", "zstd"] = Field("ans", description="of the codes: tables by spread class and an ANS stream, or zstd alone")
+    calib_tokens: int = Field(0, ge=0, le=1 << 30, description="training tokens whose activations calibrate gptq and its kin, inside the training budget (0: none)")
+    calib_source: Literal["train", "self"] = Field("train", description="calibrate on training text, or on text that the model writes itself")
+    columns: Literal["uniform", "cholesky", "diagonal"] = Field("cholesky", description="relative steps of a matrix's columns: alike, U_jj of the damped inverse, or 1/√H_jj")
+    damp: float = Field(0.01, gt=0, le=10, description="share of the Hessian's mean diagonal that is added to it")
+    act_order: bool = Field(True, description="columns are rounded by falling H_jj")
+    rate_weight: float = Field(0.0, ge=0, le=10, description="rounding counts bits: λ in units of its high-rate value (0: nearest)")
+    rank: int = Field(4, ge=1, le=256, description="lqer: rank of the correction")
+    top: int = Field(3, ge=0, le=4096, description="lqer: how many matrices get one")
+    group_size: int = Field(128, ge=1, le=65536, description="ternary, binary and awq: columns that share a scale")
+    search_steps: int = Field(24, ge=2, le=200, description="quantisations at the most in the search for the budget")
+    search_rtol: float = Field(5e-4, gt=0, le=0.5, description="how far below the budget is close enough")
     matrix_bits: int = Field(6, ge=2, le=8, description="bits of block matrices: codes in −R…R, R = 2^(bits−1)−1")
     embed_bits: int = Field(8, ge=2, le=8, description="bits of the token embedding and head")
     matrix_clip: float = Field(12.85, gt=0, le=100, description="k of SDClip for matrices")
@@ -155,6 +168,7 @@ class MixConfig(Section):
     gate_lr: float = Field(0.008, gt=0, le=1, description="Adam's highest learning rate")
     gate_prior: float = Field(0.7, gt=0, lt=1, description="weight of the network before anything is read")
     gate_seed: int = Field(0, ge=0, lt=1 << 63, description="of the gate's first layer")
+    eta: float = Field(1.0, ge=0, le=100, description="learning rate of the last Hedge; 1 is Bayes")
     share: float = Field(0.0, ge=0, lt=1, description="fixed share of the last Hedge over network, bucketed Bayes and gate")
 
     @model_validator(mode="after")

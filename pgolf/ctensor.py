@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OCTAVE', 'LIMIT', 'LOWEST', 'CLASSES', 'octaves', 'exponents', 'gaussian_tables', 'rms_exponent', 'spreads',
-           'spread_classes', 'class_counts', 'adaptive_bits', 'side_bits', 'CTensor', 'float32']
+           'spread_classes', 'class_counts', 'adaptive_bits', 'side_bits', 'integer_codes', 'CTensor', 'float32']
 
 # %% ../nbs/04b_ctensor.ipynb #c09529be
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .quantize import QuantError, gaussian_cells
+from .rounding import QuantError, entropy, gaussian_cells, need_ints, need_parts, need_shape
 
 # %% ../nbs/04b_ctensor.ipynb #77753de9
 OCTAVE = 8  # classes a factor of two
@@ -126,18 +126,31 @@ def side_bits(
     return adaptive_bits(counts, torch.full((1, 256), 1 / 256), 4.0)
 
 # %% ../nbs/04b_ctensor.ipynb #db88aa8d
+def integer_codes(
+    x: Tensor,  # rounded numbers
+    name: str = "a tensor",  # for the error
+) -> Tensor:  # int8 if all are within ±127, else int16
+    "Rounded numbers as codes. Raises `QuantError` naming the tensor: beyond ±32767, or not finite."
+    largest = float(x.abs().amax()) if x.numel() else 0.0
+    if not largest <= 32767:
+        raise QuantError(f"{name!r} needs a code of {largest:g}, 32767 is the largest; take a larger "
+                         "step or clip its largest weight")
+    return x.to(torch.int8 if largest <= LIMIT else torch.int16)
+
+
 @dataclass(frozen=True, eq=False)
 class CTensor:
     "Codes with a separable step, c·2^((rows_i + cols_j)/8). Raises `QuantError`."
-    codes: Tensor  # int8, shape of the weight; all axes but the last are rows
+    codes: Tensor  # int8 or int16, shape of the weight; all axes but the last are rows
     step: float  # c, positive, a float32 number
     rows: Tensor | None = None  # (rows,) int8 eighths of an octave; None: all zero
     cols: Tensor | None = None  # (n,) int8; None: all zero
 
     def __post_init__(self):
         c = self.codes
-        if c.dtype != torch.int8 or c.dim() == 0 or c.numel() == 0 or (c == -128).any():
-            raise QuantError("codes are int8 rows in −127…127, not "
+        if c.dtype not in (torch.int8, torch.int16) or c.dim() == 0 or c.numel() == 0 \
+                or (c == torch.iinfo(c.dtype).min).any():
+            raise QuantError("codes are rows of int8 in −127…127, or int16 in −32767…32767, not "
                              f"{c.dtype} of shape {tuple(c.shape)}")
         if not 0 < self.step < math.inf or float(np.float32(self.step)) != self.step:
             raise QuantError(f"step {self.step!r} is not a positive float32 number")
@@ -152,12 +165,39 @@ class CTensor:
         return tuple(self.codes.shape)
 
     @property
+    def kind(self) -> str:
+        "Name in the artifact."
+        return "steps"
+
+    @property
     def nbytes(self) -> int:
         "Bytes before any compression."
-        side = (k.nbytes for k in (self.rows, self.cols) if k is not None)
-        return self.codes.nbytes + 4 + sum(side)
+        return sum(part.nbytes for part in self.parts().values())
 
-    def matrix(self) -> Tensor:  # (rows, n) int8
+    def parts(self) -> dict[str, Tensor]:
+        "What is stored."
+        parts = {"codes": self.codes, "step": torch.tensor([self.step]),
+                 "rows": self.rows, "cols": self.cols}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def about(self) -> dict[str, int]:
+        "What is stored beside it: nothing."
+        return {}
+
+    @classmethod
+    def from_parts(cls, shape: tuple[int, ...], about: dict[str, int],
+                   parts: dict[str, Tensor]) -> "CTensor":
+        "The inverse of `parts`. Raises `QuantError`."
+        more = tuple(name for name in ("rows", "cols") if name in parts)
+        codes, step, *_ = need_parts(parts, ("codes", "step", *more))
+        need_shape(codes, shape)
+        need_shape(step, (1,))
+        need_ints(about)
+        if step.dtype != torch.float32:
+            raise QuantError(f"a step is float32, not {step.dtype}")
+        return cls(codes, float(step), parts.get("rows"), parts.get("cols"))
+
+    def matrix(self) -> Tensor:  # (rows, n)
         "The codes as a matrix."
         return self.codes.reshape(-1, self.codes.size(-1))
 
@@ -169,7 +209,14 @@ class CTensor:
         return (w if self.cols is None else w * octaves(self.cols)).reshape(self.shape)
 
     def entropy_bits(self) -> float:
-        "Ideal bits: codes by spread class and adaptive counts, all exponents, and the step."
+        """Ideal bits: codes by spread class and adaptive counts, all exponents, and the step.
+
+        16-bit codes have no classes: their order-0 entropy.
+        """
+        if self.codes.dtype == torch.int16:
+            counts = torch.bincount(self.codes.flatten().int() + 32768).double()
+            bits = self.codes.numel() * entropy((counts / counts.sum()).cpu().numpy())
+            return bits + 32 + sum(side_bits(k) for k in (self.rows, self.cols))
         a, b = spreads(self.matrix())
         counts = class_counts(self.matrix(), spread_classes(a, b)).cpu()
         bits = adaptive_bits(counts, torch.from_numpy(gaussian_tables().copy()))

@@ -87,12 +87,10 @@ class ValueEmbedding(nn.Module):
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
-        self.layers = cfg.value_embed_layers
         width = cfg.num_kv_heads * (cfg.model_dim // cfg.num_heads)
         self.weight = nn.Parameter(torch.empty(cfg.vocab_size, cfg.value_embed_dim))
         self.proj = Linear(cfg.value_embed_dim, width, zero=True)
         self.scale = nn.Parameter(torch.tensor(0.1))
-        self.layer_scale = nn.Parameter(torch.ones(len(self.layers)))
 
     def init(self, generator: torch.Generator, kind: str = "normal"):
         "Normal rows of standard deviation 0.01, whatever the kind of the matrices."
@@ -105,16 +103,6 @@ class ValueEmbedding(nn.Module):
     ) -> Tensor:  # (B, T, kv*h), the same for all layers
         h = F.embedding(tokens, self.weight).to(dtype or self.weight.dtype)
         return self.proj(h) * self.scale.to(h.dtype)
-
-    def at(
-        self,
-        rows: Tensor,  # (B, T, kv*h) from `forward`
-        layer: int,
-    ) -> Tensor | None:  # (B, T, kv*h), or None for a layer that takes none
-        "The rows as one layer adds them to its values."
-        if layer not in self.layers:
-            return None
-        return rows * self.layer_scale[self.layers.index(layer)].to(rows.dtype)
 
 # %% ../nbs/02c_embeddings.ipynb #a61d0b50
 class Widen(Linear):

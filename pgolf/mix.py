@@ -128,6 +128,6 @@ def mix_scores(
     gate = online_gate(e.nll, e.features, cfg.gate_chunk, cfg.gate_steps,
                        cfg.gate_hidden, cfg.gate_lr, prior=prior, seed=cfg.gate_seed)
     opinions = torch.stack([base, grid, gate.nll], 1)
-    mixed, w = hedge(opinions, share=cfg.share)
+    mixed, w = hedge(opinions, cfg.eta, cfg.share)
     experts = {"network": base, "back-off": -e.p.log(), "bucketed Bayes": grid, "gate": gate.nll}
     return MixResult(mixed, experts, e.names, gate.mean_weights, gate.ends, e.order, w[-1])

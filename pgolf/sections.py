@@ -225,7 +225,7 @@ def code_bytes(
 ) -> float:
     "Expected zstd bytes of a Gaussian tensor's codes: Huffman codes, and a table for each block."
     limit, size = code_limit(bits), math.prod(shape)
-    p = gaussian_cells((clip if method == "sdclip" else mean_largest(shape[-1])) / limit, limit)
+    p = gaussian_cells((clip if method != "rtn" else mean_largest(shape[-1])) / limit, limit)
     present = p[p * min(size, BLOCK) > 0.5]  # what a block is likely to contain
     tables = math.ceil(size / BLOCK) * (20 + len(present) / 2)
     return size * huffman_bits(present / present.sum()) / 8 + tables

@@ -8,11 +8,12 @@ __all__ = ['TrainError', 'MetricLog', 'run_lock', 'save_weights', 'load_checkpoi
 
 # %% ../nbs/11_training.ipynb #faf709f5
 import contextlib
+import copy
 import json
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
@@ -21,11 +22,16 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .average import WeightAverage, make_average
 from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, TokenLoader, prepare
 from .device import compute_settings, device_name, pick_device, pick_dtype, uses_compile
 from .model import GPT
-from .muon import build_optimizers, lr_multiplier, muon_momentum, progress, set_schedule
+from .muon import build_optimizers, clip_gradients
+from .objective import Objective
+from .qat import QAT, make_qat
+from .schedule import (Moment, check_schedule, modes, moment_at, progress, schedule_progress,
+                            set_schedule)
 
 # %% ../nbs/11_training.ipynb #b10aa2cf
 class TrainError(PgolfError):
@@ -101,61 +107,96 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 # %% ../nbs/11_training.ipynb #f255bd05
 @dataclass
 class Trainer:
-    "Model, optimisers and loader of a run, and the arithmetic of one step."
+    "Model, optimisers and loader of a run, and the arithmetic of one step. Raises `ConfigError`."
     cfg: RunConfig
     model: GPT
     loader: TokenLoader
     device: torch.device
     compiled: bool = False
+    steps: int = 0  # optimiser steps done
     optimizers: list = field(init=False)
-    loss_fn: Callable = field(init=False)
+    average: WeightAverage | None = field(init=False)
+    qat: QAT | None = field(init=False)
+    objective: Objective = field(init=False)
+    loss_fn: Callable = field(init=False)  # the objective, compiled if asked for
 
     def __post_init__(self):
+        check_schedule(self.cfg)
         self.optimizers = build_optimizers(self.model, self.cfg, self.compiled)
-        self.loss_fn = torch.compile(self.model, dynamic=False) if self.compiled else self.model
+        self.average = make_average(self.model, self.cfg.average)
+        self.qat = make_qat(self.model, self.cfg, self.cfg.train.seed)
+        self.objective = Objective(self.model, self.cfg)
+        self.loss_fn = torch.compile(self.objective, dynamic=False) if self.compiled else self.objective
 
-    def gradients(self) -> torch.Tensor:  # () mean loss of the step, on the device
+    def set_mode(self, looping: bool, qat: bool):
+        "Which graph the next steps run."
+        self.model.looping = looping
+        if self.qat is not None:
+            self.qat.set_active(qat)
+
+    def gradients(self) -> torch.Tensor:  # () mean nll of the step, on the device
         "Accumulates the gradients of one batch."
         x, y = self.loader.next(self.device)
         rows = self.cfg.train.micro_tokens // self.cfg.train.seq_len
         parts = list(zip(x.split(rows), y.split(rows)))
         total = torch.zeros((), device=self.device)
         for xs, ys in parts:
-            loss = self.loss_fn(xs, ys) / len(parts)
-            loss.backward()
-            total += loss.detach()
+            loss, nll = self.loss_fn(xs, ys)
+            (loss / len(parts)).backward()
+            total += nll / len(parts)
         return total
 
-    def step(self, lr_mul: float, momentum: float) -> torch.Tensor:  # () loss
+    def step(self, moment: Moment) -> torch.Tensor:  # () nll
         "One optimiser step."
-        set_schedule(self.optimizers, lr_mul, momentum)
-        loss = self.gradients()
-        if self.cfg.optim.grad_clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optim.grad_clip_norm)
+        self.set_mode(*moment.mode)
+        set_schedule(self.optimizers, moment)
+        if self.qat is not None:
+            self.qat.before_step()
+        nll = self.gradients()  # complete from here on: several ranks would add theirs inside
+        if self.qat is not None:
+            self.qat.after_backward(self.steps)
+        clip_gradients(list(self.model.parameters()), self.cfg.optim.grad_clip_norm)
         for opt in self.optimizers:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        return loss
+        self.steps += 1
+        if self.average is not None:
+            self.average.update(self.steps, moment.lr_mul)
+        return nll
+
+    def parts(self) -> dict:
+        "Everything that has a state of its own, by name."
+        found = {"model": self.model, "loader": self.loader, "muon": self.optimizers[0],
+                 "adam": self.optimizers[1], "average": self.average, "qat": self.qat}
+        return {name: part for name, part in found.items() if part is not None}
 
     def snapshot(self) -> dict:
-        "Weights and loader state, enough to undo warm-up steps."
-        return {"model": {k: v.clone() for k, v in self.model.state_dict().items()},
-                "loader": self.loader.state_dict()}
+        "All states, copied: enough to undo steps exactly."
+        states = {name: copy.deepcopy(part.state_dict()) for name, part in self.parts().items()}
+        return {"steps": self.steps, "looping": self.model.looping, **states}
 
     def restore(self, state: dict):
-        "Back to a snapshot; optimiser states start anew."
-        self.model.load_state_dict(state["model"])
-        self.loader.load_state_dict(state["loader"])
-        for opt in self.optimizers:
-            opt.state.clear()
+        "Back to a snapshot."
+        self.steps, self.model.looping = state["steps"], state["looping"]
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
     def warm_up(self):
-        "Compiles and warms up on throw-away steps, then restores everything."
-        state = self.snapshot()
-        for _ in range(self.cfg.train.warmup_steps):
-            self.step(0.0, self.cfg.optim.muon_momentum_warmup_start)
+        "Compiles and warms up every mode on throw-away steps, then restores everything."
+        state, start = self.snapshot(), self.cfg.optim.muon_momentum_warmup_start
+        for looping, qat in modes(self.cfg):
+            for _ in range(self.cfg.train.warmup_steps):
+                self.step(Moment(0.0, start, looping=looping, qat=qat))
         self.restore(state)
         self.synchronize()
+
+    def finish(self) -> dict[str, torch.Tensor] | None:  # the last weights, where an average replaced them
+        "Takes quantisation off, runs the whole depth again, and swaps the average in."
+        if self.qat is not None:
+            self.qat.remove()
+        self.model.looping = self.cfg.model.loop_visits > 1
+        last = None if self.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
+        return last if last and self.average.swap_in() else None
 
     def synchronize(self):
         if self.device.type == "cuda":
@@ -204,26 +245,50 @@ def _check_finite(losses, step, log, run_dir):
     return sum(values) / len(values)
 
 
+def _next_moment(trainer, seconds, before, log):
+    "What the schedule says now; what begins is logged, and quantisation does not end again."
+    cfg, step = trainer.cfg, trainer.steps
+    moment = moment_at(step, schedule_progress(step, seconds, cfg), cfg)
+    moment = replace(moment, qat=moment.qat or before.qat)
+    for on, was, name in ((moment.looping, before.looping, "depth recurrence"),
+                          (moment.qat, before.qat, f"qat {cfg.qat.kind}")):
+        if on and not was:
+            log.say(f"{name} begins at step {step}, {seconds:.1f} s")
+    return moment
+
+
+def _say_what_never_began(trainer, moment, log):
+    "Names what was switched on and did not happen in this run."
+    cfg = trainer.cfg
+    waited = {"depth recurrence": cfg.model.loop_visits > 1 and not moment.looping,
+              f"qat {cfg.qat.kind}": cfg.qat.kind not in ("none", "lite") and not moment.qat,
+              f"average {cfg.average.kind}": trainer.average is not None and not trainer.average.count}
+    for name in (n for n, missing in waited.items() if missing):
+        log.say(f"{name} never began: the run was too short for its schedule")
+
+
 def _run_steps(trainer, log, run_dir):
     "Steps until the budget is spent. Returns (steps, seconds)."
-    cfg, step, losses, clock = trainer.cfg, 0, [], Clock()
+    cfg, losses, clock = trainer.cfg, [], Clock()
     last_step = last_seconds = 0
-    frac = 0.0
+    frac, now, moment, several = 0.0, 0.0, Moment(1.0, 0.0), len(modes(cfg)) > 1
     while frac < 1:
-        lr_mul, momentum = lr_multiplier(step, frac, cfg), muon_momentum(step, cfg)
-        losses.append(trainer.step(lr_mul, momentum))
-        step += 1
-        frac = progress(step, clock(), cfg)
+        moment = _next_moment(trainer, now, moment, log)
+        losses.append(trainer.step(moment))
+        step, now = trainer.steps, clock()
+        frac = progress(step, now, cfg)
         if clock() * (step + 1) / step > cfg.train.max_seconds:
             frac = 1.0  # the next step would end beyond the budget
         if step % cfg.train.log_every == 0 or frac >= 1:
             trainer.synchronize()
             mean, seconds = _check_finite(losses, step, log, run_dir), clock()
             rate = (step - last_step) * cfg.train.batch_tokens / (seconds - last_seconds)
-            log(step=step, loss=mean, lr_mul=lr_mul, momentum=momentum, frac=frac, seconds=seconds,
-                tokens=step * cfg.train.batch_tokens, tokens_per_second=rate)
+            log(step=step, loss=mean, lr_mul=moment.lr_mul, momentum=moment.momentum, frac=frac, seconds=seconds,
+                tokens=step * cfg.train.batch_tokens, tokens_per_second=rate,
+                **(dict(looping=moment.looping, qat=moment.qat) if several else {}))
             losses, last_step, last_seconds = [], step, seconds
-    return step, clock()
+    _say_what_never_began(trainer, moment, log)
+    return trainer.steps, clock()
 
 # %% ../nbs/11_training.ipynb #18ad5173
 def make_trainer(cfg: RunConfig, data: Dataset) -> Trainer:
@@ -249,14 +314,18 @@ def train(
             with compute_settings(cfg, trainer.device):
                 trainer.warm_up()
                 startup = clock()
-                log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}")
+                log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}, "
+                        f"graphs (looping, quantised): {modes(cfg)}")
                 steps, seconds = _run_steps(trainer, log, run_dir)
         except torch.cuda.OutOfMemoryError as e:
             raise TrainError(f"the GPU ran out of memory with train.micro_tokens={cfg.train.micro_tokens}; "
                              f"halve it ({cfg.train.micro_tokens // 2}): the result stays the same") from e
         finally:
             log.close()
+        last = trainer.finish()
         save_weights(run_dir / "checkpoint" / "model.safetensors", trainer.model.state_dict())
+        if last is not None:
+            save_weights(run_dir / "checkpoint" / "last.safetensors", last)
     return _result(trainer, log, steps, seconds, startup)
 
 
