@@ -71,7 +71,8 @@ class WeightAverage(ABC):
                 raise AverageError("the saved average has other shapes than the weights; "
                                    "resume with the configuration that it was saved with")
         self.count = state["count"]
-        self.restore([[w.clone().to(p.device) for w, p in zip(ws, self.params)] for ws in state["sets"]])
+        self.restore([[w.clone().to(p.device) for w, p in zip(ws, self.params)]
+                      for ws in state["sets"]])
 
     @abstractmethod
     def restore(self, sets: list[list[Tensor]]):

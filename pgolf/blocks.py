@@ -64,7 +64,9 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(ones.clone()) if cfg.block_scales else None
         self.resid_mix = nn.Parameter(torch.stack((ones, zeros))) if cfg.resid_mix else None
         self.phased = cfg.resid_mix and cfg.embed_init == "overtone"
-        self.shrink = (layer + 1) ** -0.5 if cfg.ln_scale else None
+        # a buffer, not a number: blocks that differ in values only share one compiled graph
+        shrink = torch.tensor((layer + 1) ** -0.5, dtype=torch.float64) if cfg.ln_scale else None
+        self.register_buffer("shrink", shrink, persistent=False)
         self.parallel = cfg.parallel == "residual" and layer >= cfg.parallel_from
         turns = cfg.loop_visits if cfg.loop_first <= layer <= cfg.loop_last else 1
         self.recur = recurrence_weights(cfg.recur, turns)
@@ -214,10 +216,14 @@ class Tower(nn.Module):
         self.skip_gates = nn.Parameter(torch.zeros(rows, d)) if cfg.skip_gates else None
         self.lanes = Lanes(cfg.num_layers) if cfg.parallel == "lanes" else None
 
+    def join(self, x: Tensor, skip: Tensor, weight: Tensor, gate: Tensor | None) -> Tensor:
+        "`take_skip` as a method: one graph for all rows."
+        return take_skip(x, skip, weight, gate)
+
     def take_skip(self, row: int, x: Tensor, skip: Tensor) -> Tensor:
         "The stream with the skip of one decoder visit."
         gate = None if self.skip_gates is None else self.skip_gates[row]
-        return take_skip(x, skip, self.skip_weights[row], gate)
+        return self.join(x, skip, self.skip_weights[row], gate)
 
     def recall(self, kind: str, x: Tensor, visit: Visit, memory: dict[int, Tensor]) -> Tensor:
         "Blends x with what the layer's visit before left in `memory`, and leaves x there."

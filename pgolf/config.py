@@ -99,7 +99,7 @@ class TrainConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` refuses to start where there is no GPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="matrix products; auto: bfloat16 on GPU, float32 on CPU")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of tensor operations (0: PyTorch's choice). One is slower on an idle machine, but repeats bit for bit on any, and does not collapse on a busy one")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto: on GPU only")
+    compile: Literal["auto", "on", "blocks", "off"] = Field("auto", description="torch.compile: the whole network as one graph (on), or block by block, which starts much sooner (blocks); auto: on GPU only, as one graph")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")
     val_every: int = Field(0, ge=0, description="steps between two quick looks at a held-out part of the training text (0: none)")

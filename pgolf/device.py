@@ -32,7 +32,7 @@ def pick_dtype(cfg: RunConfig, device: torch.device) -> torch.dtype:
 
 def uses_compile(cfg: RunConfig, device: torch.device) -> bool:
     "Whether torch.compile is used."
-    return cfg.train.compile == "on" or (cfg.train.compile == "auto" and device.type == "cuda")
+    return cfg.train.compile in ("on", "blocks") or (cfg.train.compile == "auto" and device.type == "cuda")
 
 
 def device_name(device: torch.device) -> str:
@@ -46,7 +46,8 @@ def compute_settings(cfg: RunConfig, device: torch.device):
     if device.type == "cuda":
         order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION,
                  SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-        with sdpa_kernel(order, set_priority=True):
+        # blocks of several kinds, with and without rounding, in training and scoring, share one code
+        with sdpa_kernel(order, set_priority=True), torch._dynamo.config.patch(recompile_limit=64):
             yield
         return
     before = torch.get_num_threads()

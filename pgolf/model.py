@@ -61,12 +61,15 @@ class GPT(Tower):
             x = self.smear(x, tokens)
         return rms(x)
 
+    def mask(self, doc: Tensor | None):  # (B, T) -> what blocks take as `mask`
+        "The mask of a batch by its documents."
+        narrow = self.cfg.model_dim // self.cfg.num_heads < 16  # FlexAttention needs 16 on CUDA
+        return attention_mask(doc, dense=narrow or None)
+
     def hidden(self, tokens: Tensor, doc: Tensor | None = None) -> Tensor:  # (B, T, d)
         "Normalised output of the tower."
-        narrow = self.cfg.model_dim // self.cfg.num_heads < 16  # FlexAttention needs 16 on CUDA
-        mask = attention_mask(doc, dense=narrow or None)
         values = None if self.value_emb is None else self.value_emb(tokens, self.dtype)
-        return rms(self.run(self.embed(tokens), mask, values))
+        return rms(self.run(self.embed(tokens), self.mask(doc), values))
 
     def head(self, h: Tensor) -> Tensor:  # (..., d) -> (..., V)
         "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
@@ -76,6 +79,10 @@ class GPT(Tower):
             h = h if self.widen is None else self.widen.back(h)
             z = F.linear(h, self.tok_emb.weight.to(h.dtype))
         return self.softcap(z.to(torch.promote_types(z.dtype, torch.float32)))
+
+    def head_loss(self, h: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()
+        "Mean nll of the targets from hidden rows, in nats."
+        return F.cross_entropy(self.head(h).flatten(0, 1), targets.flatten())
 
     def logits(
         self,
@@ -93,7 +100,7 @@ class GPT(Tower):
     ) -> Tensor:  # () mean nll in nats
         "Mean cross-entropy of the targets; in training mode plus that of the extra heads."
         h = self.hidden(tokens, doc)
-        loss = F.cross_entropy(self.head(h).flatten(0, 1), targets.flatten())
+        loss = self.head_loss(h, targets)
         if self.training and self.mtp is not None:
             loss = loss + self.cfg.mtp_weight * mtp_loss(h, self.mtp, self.head, targets)
         return loss

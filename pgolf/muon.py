@@ -110,7 +110,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(params, list(update.unbind(0)), alpha=-scale)
 
 # %% ../nbs/03_muon.ipynb #1d73102e
-ROLES = ("matrix", "table", "head", "scalar")
+ROLES = ("matrix", "table", "head", "lora", "scalar")
 
 
 def parameter_role(
@@ -119,9 +119,9 @@ def parameter_role(
 ) -> str:  # one of ROLES
     "Which optimiser group a parameter belongs to, from its name and shape."
     group = parameter_group(name)
-    if group == "head":
-        return "head"
-    if len(shape) != 2 or not name.endswith(".weight") or group in ("scalars", "lora"):
+    if group in ("head", "lora"):
+        return group
+    if len(shape) != 2 or not name.endswith(".weight") or group == "scalars":
         return "scalar"
     projected = name.endswith(".proj.weight")  # a table's projection is a map
     return "table" if group in ("embedding", "bigram", "value_emb") and not projected else "matrix"
@@ -129,8 +129,8 @@ def parameter_role(
 
 def parameters_by_role(
     model: GPT,
-) -> dict[str, list[torch.nn.Parameter]]:  # role -> parameters in module order; empty roles are left out
-    "Every parameter of the network, exactly once."
+) -> dict[str, list[torch.nn.Parameter]]:  # role -> parameters in module order
+    "Every parameter of the network, exactly once; roles without any are left out."
     found = {role: [] for role in ROLES}
     for name, p in model.named_parameters():
         found[parameter_role(name, tuple(p.shape))].append(p)
@@ -142,11 +142,14 @@ def build_optimizers(
     cfg: RunConfig,  # cfg.optim decides
     compiled: bool = False,  # compile Muon's iteration
 ) -> list[torch.optim.Optimizer]:  # [Muon, AdamW]; every group carries `role`, `base_lr`, `base_wd`
-    "Muon for matrices, AdamW for tables, head, vectors and scalars."
+    "Muon for matrices, AdamW for tables, head, low-rank pairs, vectors and scalars."
     o, roles = cfg.optim, parameters_by_role(model)
     table_lr = o.tied_embed_lr if model.lm_head is None else o.embed_lr
-    rates = dict(table=(table_lr, o.embed_wd), head=(o.head_lr, o.embed_wd), scalar=(o.scalar_lr, o.scalar_wd))
-    groups = [dict(params=roles[r], lr=lr, weight_decay=wd, role=r) for r, (lr, wd) in rates.items() if r in roles]
+    thin_lr = o.scalar_lr / cfg.model.model_dim**0.5
+    rates = dict(table=(table_lr, o.embed_wd), head=(o.head_lr, o.embed_wd),
+                 lora=(thin_lr, o.scalar_wd), scalar=(o.scalar_lr, o.scalar_wd))
+    groups = [dict(params=roles[role], lr=lr, weight_decay=wd, role=role)
+              for role, (lr, wd) in rates.items() if role in roles]
     fused = next(model.parameters()).is_cuda
     adam = torch.optim.AdamW(groups, betas=(o.beta1, o.beta2), eps=o.adam_eps, fused=fused)
     coeffs = iteration(o.newton_schulz, o.muon_backend_steps)
@@ -162,7 +165,7 @@ def clip_gradients(
     params: list[Tensor],  # with complete gradients: all micro-batches (and ranks) added up
     max_norm: float,  # 0: gradients are left alone
 ) -> Tensor | None:  # () norm before clipping, on the device; None where nothing was measured
-    "Scales all gradients so that their joint norm is at most `max_norm`; nothing waits for the device."
+    "Scales all gradients to a joint norm of at most `max_norm`; nothing waits for the device."
     grads = [p.grad for p in params if p.grad is not None]
     if not max_norm or not grads:
         return None

@@ -42,13 +42,13 @@ class Objective(nn.Module):
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
 
-    def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () weighted, () nll
-        "Mean nll of the next token, with and without weights."
-        logits, targets = self.model.head(h).flatten(0, 1), targets.flatten()
+    def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
+        "Mean nll of the next token, with weights and without."
         if not self.difficulty:
-            nll = F.cross_entropy(logits, targets)
+            nll = self.model.head_loss(h, targets)
             return nll, nll.detach()
-        each = F.cross_entropy(logits, targets, reduction="none")
+        logits = self.model.head(h).flatten(0, 1)
+        each = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return (difficulty_weights(each, self.difficulty) * each).mean(), each.detach().mean()
 
     def forward(
@@ -58,7 +58,8 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # () loss to minimise, () mean nll in nats, without gradient
         "Loss and nll of one micro-batch."
         model = self.model
-        h = model.hidden(tokens, document_index(tokens, self.bos_id) if self.doc_attention else None)
+        doc = document_index(tokens, self.bos_id) if self.doc_attention else None
+        h = model.hidden(tokens, doc)
         loss, nll = self.next_token(h, targets)
         if model.mtp is not None:
             loss = loss + model.cfg.mtp_weight * mtp_loss(h, model.mtp, model.head, targets)

@@ -7,7 +7,7 @@ __all__ = ['as_ids', 'NeuralPredictor', 'NgramPredictor', 'MixPredictor']
 
 # %% ../nbs/10_predictors.ipynb #51504bb4
 from collections import OrderedDict
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from .hedge import hedge
 from .literal import document_index, literal_rows
 from .mix import make_experts, mix_scores
 from .ngram import backoff
+from .regions import compiled_regions
 from .score import plan_windows, score_stream
 
 # %% ../nbs/10_predictors.ipynb #f9efddbb
@@ -44,8 +45,9 @@ class NeuralPredictor:
         self.model, self.cfg = model.eval(), cfg
         self.seq_len, self.stride, self.batch_seqs = seq_len, stride, batch_seqs
         self.device = next(model.parameters()).device
-        compiled = cfg is not None and uses_compile(cfg, self.device)
-        self.hidden = torch.compile(model.hidden, dynamic=False) if compiled else model.hidden
+        self.by_block = cfg is not None and cfg.train.compile == "blocks"
+        whole = cfg is not None and uses_compile(cfg, self.device) and not self.by_block
+        self.hidden = torch.compile(model.hidden, dynamic=False) if whole else model.hidden
 
     @property
     def dtype(self) -> torch.dtype:
@@ -56,8 +58,11 @@ class NeuralPredictor:
         "The same predictor with another number of windows in a pass."
         return NeuralPredictor(self.model, self.seq_len, self.stride, batch_seqs, self.cfg)
 
+    @contextmanager
     def _settings(self):
-        return nullcontext() if self.cfg is None else compute_settings(self.cfg, self.device)
+        device = nullcontext() if self.cfg is None else compute_settings(self.cfg, self.device)
+        with device, compiled_regions(self.model, self.by_block):
+            yield
 
     def scores(self, tokens, shard=(0, 1)) -> dict[str, Tensor]:
         "nll (T,) float64 and entropy (T,) float32, nats; zeros where another shard scores."

@@ -25,7 +25,7 @@ BARE = NAIVE | _in("model", resid_mix=False, block_scales=False, unet_skips=Fals
 
 # %% ../nbs/00_choices.ipynb #fdb6caee
 _414 = {
-    **_in("train", device="cuda", seq_len=2048, batch_tokens=786_432),
+    **_in("train", device="cuda", compile="blocks", seq_len=2048, batch_tokens=786_432),
     **_in("score", seq_len=2048),
     **_in("model", num_layers=11, mlp_mult=3, init="orthogonal", smear="channel",
           bigram_buckets=2048, bigram_dim=128, value_embed_dim=128, value_embed_layers=(9, 10),
@@ -49,7 +49,7 @@ HEDGE_11GRAM = {
 
 # %% ../nbs/00_choices.ipynb #da611498
 SWIGLU_LORA_TTT = {
-    **_in("train", device="cuda", seq_len=2048),
+    **_in("train", device="cuda", compile="blocks", seq_len=2048),
     **_in("score", seq_len=2048),
     **_in("model", num_layers=11, mlp_mult=3, mlp_act="swiglu", init="orthogonal", smear="channel",
           xsa_last_n=4),
@@ -62,7 +62,7 @@ SWIGLU_LORA_TTT = {
 
 # %% ../nbs/00_choices.ipynb #fdeb0be3
 _SP8192 = {
-    **_in("train", device="cuda", seq_len=2048, batch_tokens=786_432),
+    **_in("train", device="cuda", compile="blocks", seq_len=2048, batch_tokens=786_432),
     **_in("score", seq_len=2048),
     **_in("model", vocab_size=8192, num_layers=11, mlp_mult=4, mlp_act="leaky_relu2",
           init="orthogonal", rope_dims=16, ln_scale=True, skip_gates=True,
@@ -122,7 +122,7 @@ def _twin(full: dict[str, Any]) -> dict[str, Any]:
         **_in("average", ema_decay=0.9, every=2), **_in("qat", from_layer=2),
     }
     used = {key: value for key, value in small.items() if full.get(key)}  # what is off stays off
-    return {**full, **TINY, "train.device": "auto", "model.num_layers": 4, **used}
+    return {**full, **TINY, "train.device": "auto", "train.compile": "auto", "model.num_layers": 4, **used}
 
 # %% ../nbs/00_choices.ipynb #aaeb3d1f
 PUBLISHED = {

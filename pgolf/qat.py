@@ -14,7 +14,7 @@ from torch import Tensor
 from .config import ConfigError, RunConfig
 from .layers import Linear
 from .model import GPT
-from .quantize import code_limit, recipe, row_steps
+from .rounding import code_limit, recipe, row_steps
 
 # %% ../nbs/04e_qat.ipynb #81a7fb13
 def qat_steps(
@@ -62,10 +62,14 @@ def quantised_modules(
     model: GPT,
     cfg: RunConfig,  # cfg.quant decides what the artifact stores as codes
 ) -> dict[str, Linear]:  # name -> module
-    "Matrices of the blocks that the artifact will round: neither the embedding nor what stays float."
-    found = {f"blocks.{name}": m for name, m in model.blocks.named_modules() if isinstance(m, Linear)}
-    return {name: m for name, m in found.items()
-            if recipe(f"{name}.weight", tuple(m._parameters["weight"].shape), cfg.quant).bits < 16}
+    "Matrices of the blocks that the artifact will round; not the embedding, nor what stays float."
+    found = {}
+    for name, m in model.named_modules():
+        if name.startswith("blocks.") and isinstance(m, Linear):
+            shape = tuple(m._parameters["weight"].shape)
+            if recipe(f"{name}.weight", shape, cfg.quant).bits < 16:
+                found[name] = m
+    return found
 
 
 def in_layers(
@@ -74,7 +78,8 @@ def in_layers(
     last: int,  # included
 ) -> dict[str, Linear]:
     "The modules of a range of layers."
-    return {name: m for name, m in modules.items() if first <= int(re.match(r"blocks\.(\d+)", name)[1]) <= last}
+    layer = {name: int(re.match(r"blocks\.(\d+)", name)[1]) for name in modules}
+    return {name: m for name, m in modules.items() if first <= layer[name] <= last}
 
 # %% ../nbs/04e_qat.ipynb #8d67f663
 class QAT:
@@ -103,11 +108,12 @@ class QAT:
         if kind == "noise":
             found = in_layers(found, cfg.model.loop_first, cfg.model.loop_last)
         if kind == "lite":
-            found = {n: m for n, m in in_layers(found, cfg.qat.from_layer, cfg.model.num_layers).items()
-                     if n.endswith((".c_q", ".c_k"))}
+            found = in_layers(found, cfg.qat.from_layer, cfg.model.num_layers)
+            found = {name: m for name, m in found.items() if name.endswith((".c_q", ".c_k"))}
         if not found:
-            raise ConfigError(f"qat.kind={kind} finds no matrix that the artifact would round; lower "
-                              f"quant.keep_float_numel={cfg.quant.keep_float_numel} or set qat.kind=none")
+            raise ConfigError(f"qat.kind={kind} finds no matrix that the artifact would round; "
+                              f"lower quant.keep_float_numel={cfg.quant.keep_float_numel} or set "
+                              "qat.kind=none")
         return found
 
     def set_active(self, on: bool):

@@ -22,6 +22,7 @@ from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, Scores, stream_targets
 from .device import compute_settings, uses_compile
 from .model import GPT, load_weights
+from .regions import compiled_regions
 
 # %% ../nbs/08_score.ipynb #3b3ec9a2
 class ScoreError(PgolfError):
@@ -123,8 +124,10 @@ def score(
     stream = torch.from_numpy(data.val.astype(np.int32))
     windows = plan_windows(len(stream) - 1, cfg.score.seq_len, cfg.score.stride)
     device = next(model.parameters()).device
-    hidden = torch.compile(model.hidden, dynamic=False) if uses_compile(cfg, device) else None
-    with compute_settings(cfg, device), tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
+    model.eval()
+    by_block, whole = cfg.train.compile == "blocks", uses_compile(cfg, device)
+    hidden = torch.compile(model.hidden, dynamic=False) if whole and not by_block else None
+    with compute_settings(cfg, device), compiled_regions(model, by_block), tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
               mininterval=10, disable=not progress) as bar:
         out = score_stream(model, stream, windows, cfg.score.batch_seqs, hints, shard, hidden, bar)
     targets, nbytes, doc, first = stream_targets(data.val, data.meter, data.tokenizer.bos)
