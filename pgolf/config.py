@@ -119,6 +119,8 @@ class QuantConfig(Section):
     target: Literal["fixed", "budget"] = Field("fixed", description="`fixed`: steps as the clips say; `budget`: all steps grow or shrink until code and weights fill budget.max_artifact_bytes")
     coder: Literal["ans", "zstd"] = Field("ans", description="of the codes: tables by spread class and an ANS stream, or zstd alone")
     calib_tokens: int = Field(0, ge=0, le=1 << 30, description="training tokens whose activations calibrate gptq and its kin, inside the training budget (0: none)")
+    choose_tokens: int = Field(16_384, ge=0, le=1 << 24, description="waterfill: training tokens on which the sensitivity of every matrix is measured (0: second-order theory alone)")
+    tune_steps: int = Field(0, ge=0, le=100_000, description="steps of the distillation of gains and small tensors after rounding, on training text (0: none)")
     calib_source: Literal["train", "self"] = Field("train", description="calibrate on training text, or on text that the model writes itself")
     columns: Literal["uniform", "cholesky", "diagonal"] = Field("cholesky", description="relative steps of a matrix's columns: alike, U_jj of the damped inverse, or 1/√H_jj")
     damp: float = Field(0.01, gt=0, le=10, description="share of the Hessian's mean diagonal that is added to it")
