@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POWERS', 'Sensitivity', 'measure_sensitivity', 'RateCurve', 'Allocation', 'steps_at', 'bisect_log', 'allocate',
-           'meet']
+           'Meeting', 'meet']
 
 # %% ../nbs/04d_allocate.ipynb #1f36c57c
 import math
@@ -13,7 +13,7 @@ from typing import Callable
 
 import numpy as np
 
-from .quantize import QuantError
+from .rounding import QuantError
 from .sections import ArtifactError
 
 # %% ../nbs/04d_allocate.ipynb #a05881ff
@@ -145,40 +145,85 @@ def allocate(
     return done(steps_at(price, sensitivity, bounds), price)
 
 # %% ../nbs/04d_allocate.ipynb #d19a1c86
+@dataclass(frozen=True)
+class Meeting:
+    "Where a search for a size ended."
+    lam: float  # price of a bit
+    size: float  # bytes there, ≤ budget
+    over: float | None  # the largest price known not to fit; None: even the finest fits
+    looks: tuple[tuple[float, float], ...]  # (price, bytes) in the order they were tried
+
+    @property
+    def finest(self) -> bool:
+        "Everything is stored as finely as can be, and the budget is not used up."
+        return self.over is None
+
+
+class _Search:
+    "Sizes by x = log2 λ, with a bracket around the budget."
+
+    def __init__(self, size, budget, target, edge, most):
+        self.size, self.budget, self.target, self.edge, self.most = size, budget, target, edge, most
+        self.looks, self.fits, self.over, self.best = [], None, None, None
+
+    def look(self, x: float) -> float:
+        got = self.size(2.0**x)
+        self.looks.append((2.0**x, got))
+        if got <= self.budget:
+            if self.fits is None or x < self.fits[0]:
+                self.fits = (x, got)
+            if self.best is None or got > self.best[1]:
+                self.best = (x, got)
+        elif self.over is None or x > self.over[0]:
+            self.over = (x, got)
+        return got
+
+    def bracket(self, slope: float):
+        "Walks until one size fits and one does not, or the edge says that there is none."
+        x, jumps = 0.0, 0
+        got = self.look(x)
+        while (self.fits is None or self.over is None) and abs(x) < self.edge:
+            move = 1.2 * (got - self.target) / slope
+            far = max(0.02, min(abs(move), self.edge)) * 3**jumps
+            x = min(max(x + math.copysign(far, move), -self.edge), self.edge)
+            x = x if jumps < 4 else math.copysign(self.edge, x or move)
+            before, got, jumps = got, self.look(x), jumps + 1
+            if abs(got - before) < 0.02 * abs(move * slope) and abs(x) < self.edge:
+                # nothing moves: try the edge
+                x = math.copysign(self.edge, move)
+                got = self.look(x)
+
+    def close_in(self, rtol: float):
+        "Secants inside the bracket."
+        wait = 0  # bisections before the next secant
+        while len(self.looks) < self.most and self.best[1] < self.budget * (1 - rtol):
+            (x1, y1), (x0, y0) = self.fits, self.over
+            width = x1 - x0
+            if width < 1e-9:
+                break
+            t = (y0 - self.target) / (y0 - y1) if not wait and y1 < self.target else 0.5
+            self.look(x0 + min(max(t, 0.02), 0.98) * width)
+            halved = self.fits[0] - self.over[0] < 0.6 * width
+            wait = wait - 1 if wait else 0 if halved else 3
+
+
 def meet(
-    size: Callable[[float], float],  # real bytes with all steps times the factor; falls
+    size: Callable[[float], float],  # bytes at a price of a bit; falls
     budget: float,  # bytes
     rtol: float = 5e-4,  # how far below the budget is close enough
-    reach: float = 64.0,  # factors between 1/reach and reach are tried
-    most: int = 12,  # evaluations
-) -> tuple[float, float]:  # factor, its bytes ≤ budget
-    "Secant search with a bracket. Raises `ArtifactError` with the shortfall if nothing fits."
-    x, below, above = 0.0, None, None  # log2 factor; (log2 factor, bytes) that fits, that does not
-    edge = math.log2(reach)
-    for _ in range(most):
-        got = size(2.0**x)
-        if got <= budget:
-            below = (x, got)
-            if got >= budget * (1 - rtol) or x <= -edge:
-                break
-        else:
-            above = (x, got)
-            if x >= edge:
-                break
-        x = _next(below, above, budget * (1 - rtol / 2), edge)
-    if below is None:
-        raise ArtifactError(f"{above[1]:,.0f} bytes at {2**above[0]:g} times the steps are "
-                            f"{above[1] - budget:,.0f} more than the budget of {budget:,.0f}; "
+    slope: float | None = None,  # bytes saved by doubling the price; about numel/16
+    reach: float = 2.0**20,  # prices from 1/reach to reach are tried
+    most: int = 24,  # looks
+) -> Meeting:
+    "The price whose size is just within the budget. Raises `ArtifactError` with the shortfall."
+    s = _Search(size, budget, budget * (1 - rtol / 2), math.log2(reach), most)
+    s.bracket(slope or budget / 7)
+    if s.fits is None:
+        price, got = min(s.looks, key=lambda look: look[1])
+        raise ArtifactError(f"even at the coarsest steps {got:,.0f} bytes are needed, "
+                            f"{got - budget:,.0f} more than the budget of {budget:,.0f}; "
                             "make the network smaller")
-    return 2.0 ** below[0], below[1]
-
-
-def _next(below, above, target, edge):
-    "Where to look next: a secant inside the bracket, a guessed slope outside it."
-    if below and above:
-        (x1, y1), (x0, y0) = below, above
-        t = (y0 - target) / (y0 - y1) if y0 > y1 else 0.5
-        return x0 + min(max(t, 0.05), 0.95) * (x1 - x0)
-    x, y = below or above
-    move = 4.0 * (y / target - 1)  # a bit in about four: four octaves would halve and halve again
-    return min(max(x + max(min(1.3 * move, 3.0), -3.0) + (0.01 if above else -0.01), -edge), edge)
+    if s.over is not None:
+        s.close_in(rtol)
+    over = None if s.over is None else 2.0 ** s.over[0]
+    return Meeting(2.0 ** s.best[0], s.best[1], over, tuple(s.looks))

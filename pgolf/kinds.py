@@ -51,7 +51,7 @@ def unpack_digits(
     count: int,  # digits that there must be
     base: int,
 ) -> np.ndarray:  # (count,) int8
-    "The inverse. Raises `QuantError`: another length, a byte beyond 242, unused digits that are not 0."
+    "The inverse. Raises `QuantError`: another length, a byte beyond 242, unused digits not 0."
     per = 8 if base == 2 else 5
     if len(data) != -(-count // per):
         raise QuantError(f"{count:,} codes of base {base} do not take {len(data):,} bytes")
@@ -127,7 +127,7 @@ class Packed:
         return (rows * scale).reshape(self.shape)
 
     def entropy_bits(self) -> float:
-        "Bits of the packed bytes at their order-0 entropy (the container compresses them), and scales."
+        "Packed bytes at their order-0 entropy (the container compresses them), and scales."
         data = pack_digits(self.codes.cpu().numpy(), self.base)
         share = np.bincount(data, minlength=256) / len(data)
         return len(data) * min(8.0, entropy(share)) + 8.0 * self.scale.nbytes
@@ -194,8 +194,9 @@ class LowRank:
         inside = {k: v for k, v in about.items() if k not in own}
         if stray := [k for k in [*parts, *inside] if k.partition(".")[0] not in shapes]:
             raise QuantError(f"{stray[0]!r} belongs to no part of a correction of low rank")
-        return cls(*(rebuild(SIMPLE[own[f"{name}.kind"]], s, _under(name, inside), _under(name, parts))
-                     for name, s in shapes.items()))
+        make = lambda name, s: rebuild(SIMPLE[own[f"{name}.kind"]], s, _under(name, inside),
+                                       _under(name, parts))
+        return cls(*(make(name, s) for name, s in shapes.items()))
 
     def dequantize(self) -> Tensor:  # float32, shape of the weight
         "The weights, summed in a fixed order."
@@ -226,7 +227,8 @@ def rebuild(
     parts: dict[str, Tensor],
 ) -> Stored:
     "A stored tensor from what the artifact keeps. Raises `QuantError`: whatever does not fit."
-    classes = {"float": QTensor, "rows": QTensor, "steps": CTensor, "packed": Packed, "lowrank": LowRank}
+    classes = {"float": QTensor, "rows": QTensor, "steps": CTensor, "packed": Packed,
+               "lowrank": LowRank}
     if kind not in classes:
         raise QuantError(f"{kind!r} is no kind of tensor; known are {', '.join(KINDS)}")
     made = classes[kind].from_parts(tuple(shape), about, parts)

@@ -31,7 +31,8 @@ def code_limit(
 def need_parts(parts: dict[str, Tensor], names: tuple[str, ...]) -> list[Tensor]:
     "The parts of these names. Raises `QuantError` if there are others or one is missing."
     if set(parts) != set(names):
-        raise QuantError(f"made of {', '.join(sorted(parts)) or 'nothing'}, not of {', '.join(names)}")
+        made = ", ".join(sorted(parts)) or "nothing"
+        raise QuantError(f"made of {made}, not of {', '.join(names)}")
     return [parts[name] for name in names]
 
 
@@ -80,7 +81,9 @@ class QTensor:
 
     def parts(self) -> dict[str, Tensor]:
         "What is stored."
-        return {"values": self.codes} if self.scale is None else {"codes": self.codes, "scale": self.scale}
+        if self.scale is None:
+            return {"values": self.codes}
+        return {"codes": self.codes, "scale": self.scale}
 
     def about(self) -> dict[str, int]:
         "What is stored beside it."

@@ -181,6 +181,7 @@ def summarize_run(
     bytes_model: int,
     bytes_code: int,
     eval_seconds: float,
+    calib_seconds: float = 0.0,  # of quantisation that read training text: part of the training time
 ) -> dict[str, Any]:  # ready for `Run.save_summary`
     "The numbers of a finished run."
     return {
@@ -188,7 +189,8 @@ def summarize_run(
         "val_bpb": bpb.get("mixture", bpb["sliding"]), "val_bpb_prequant": bpb["prequant"], "bpb": bpb,
         "bytes_total": bytes_model + bytes_code, "bytes_code": bytes_code, "bytes_model": bytes_model,
         "steps": result.steps, "tokens": result.tokens, "epochs": result.epochs,
-        "train_seconds": result.seconds, "startup_seconds": result.startup_seconds,
+        "train_seconds": result.seconds + calib_seconds, "calib_seconds": calib_seconds,
+        "startup_seconds": result.startup_seconds,
         "eval_seconds": eval_seconds, "tokens_per_second": result.tokens_per_second,
         "world_size": 1, "device": result.device_name, "peak_bytes": result.peak_bytes,
         "versions": versions(), "val_bytes": data.val_bytes,

@@ -159,7 +159,7 @@ class Divergence:
         weights: dict[str, Tensor],  # those that differ; the network is put back afterwards
     ) -> float:
         "KL of the network with these weights."
-        live, total = dict(self.model.named_parameters()), 0.0
+        live, total = self.model.state_dict(), 0.0  # the tensors themselves
         try:
             for name, w in weights.items():
                 live[name].copy_(w.to(live[name].device))
