@@ -71,6 +71,10 @@ class GPT(Tower):
         values = None if self.value_emb is None else self.value_emb(tokens, self.dtype)
         return rms(self.run(self.embed(tokens), self.mask(doc), values))
 
+    def hidden_by_document(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, d)
+        "The same with attention inside documents, which start at `bos_id`."
+        return self.hidden(tokens, (tokens == self.cfg.bos_id).cumsum(1))
+
     def head(self, h: Tensor) -> Tensor:  # (..., d) -> (..., V)
         "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
         if self.lm_head is not None:
@@ -122,11 +126,11 @@ def parameter_group(
     if ".loras." in name:
         return "lora"
     *path, last = name.split(".")
-    if last != "weight":
+    if last != "weight" or not path:
         return "scalars"
     if path[0] in TABLES:
         return TABLES[path[0]]
-    part, matrix = path[-2:]
+    part, matrix = ["", *path][-2:]
     return f"{part}.{matrix.removeprefix('c_')}" if matrix in MATRICES.get(part, ()) else "scalars"
 
 

@@ -47,7 +47,9 @@ class NeuralPredictor:
         self.device = next(model.parameters()).device
         self.by_block = cfg is not None and cfg.train.compile == "blocks"
         whole = cfg is not None and uses_compile(cfg, self.device) and not self.by_block
-        self.hidden = torch.compile(model.hidden, dynamic=False) if whole else model.hidden
+        apart = cfg is not None and cfg.score.doc_attention
+        hidden = model.hidden_by_document if apart else model.hidden
+        self.hidden = torch.compile(hidden, dynamic=False) if whole else hidden
 
     @property
     def dtype(self) -> torch.dtype:

@@ -126,9 +126,11 @@ def score(
     device = next(model.parameters()).device
     model.eval()
     by_block, whole = cfg.train.compile == "blocks", uses_compile(cfg, device)
-    hidden = torch.compile(model.hidden, dynamic=False) if whole and not by_block else None
-    with compute_settings(cfg, device), compiled_regions(model, by_block), tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
-              mininterval=10, disable=not progress) as bar:
+    hidden = model.hidden_by_document if cfg.score.doc_attention else model.hidden
+    hidden = torch.compile(hidden, dynamic=False) if whole and not by_block else hidden
+    bar = tqdm(total=len(stream) - 1, desc="score", unit="tok", unit_scale=True, file=sys.stdout,
+               mininterval=10, disable=not progress)
+    with compute_settings(cfg, device), compiled_regions(model, by_block), bar:
         out = score_stream(model, stream, windows, cfg.score.batch_seqs, hints, shard, hidden, bar)
     targets, nbytes, doc, first = stream_targets(data.val, data.meter, data.tokenizer.bos)
     return Scores(tokens=targets, first=first, nll=out["nll"], entropy=out["entropy"],
