@@ -102,7 +102,7 @@ class TrainConfig(Section):
     compile: Literal["auto", "on", "blocks", "off"] = Field("auto", description="torch.compile: the whole network as one graph (on), or block by block, which starts much sooner (blocks); auto: on GPU only, as one graph")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")
-    val_every: int = Field(0, ge=0, description="steps between two quick looks at a held-out part of the training text (0: none)")
+    val_every: int = Field(0, ge=0, description="steps between two quick looks at a held-out part of the training text (0: none); kept for configurations, the loop does not look yet")
 
     @model_validator(mode="after")
     def _batch(self):
