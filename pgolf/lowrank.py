@@ -25,14 +25,24 @@ def factors_of(
     "Best approximation of that rank, in the metric of the inputs where a Hessian is given."
     error = error.double()
     if hessian is None:
-        u, s, v = torch.linalg.svd(error, full_matrices=False)
-        return (u[:, :rank] * s[:rank]).float(), v[:rank].float()
+        left, right = _top_singular(error, rank)
+        return left.float(), right.float()
     values, vectors = torch.linalg.eigh(hessian.double())
     root = values.clamp_min(1e-9 * values[-1]).sqrt()
-    u, s, v = torch.linalg.svd(error @ vectors * root, full_matrices=False)
-    left, right = u[:, :rank] * s[:rank], (v[:rank] / root) @ vectors.T
+    left, right = _top_singular(error @ vectors * root, rank)
+    right = (right / root) @ vectors.T
     size = right.norm(dim=1)
     return (left * size).float(), (right / size[:, None]).float()
+
+
+def _top_singular(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:  # (m, r) U·S, (r, n) Vᵀ
+    "The leading singular triples, from the smaller Gram matrix: what a whole SVD spends goes to the rest."
+    if x.size(0) < x.size(1):
+        u = torch.linalg.eigh(x @ x.T)[1][:, -rank:].flip(1)
+        s = (u.T @ x).norm(dim=1).clamp_min(1e-300)
+        return u * s, (u.T @ x) / s[:, None]
+    v = torch.linalg.eigh(x.T @ x)[1][:, -rank:].flip(1)
+    return x @ v, v.T
 
 
 def _coded(x: Tensor, scale: Tensor, low: int, high: int, bits: int) -> QTensor:
@@ -60,14 +70,14 @@ def lqer(
     stats: CalibStats | None = None,  # weighs errors by their inputs
 ) -> dict:  # the same with `LowRank` in the places of the worst
     "Low-rank corrections. Raises `QuantError`: a rank beyond a matrix."
-    errors = {n: weights[n].float().cpu() - t.dequantize().cpu() for n, t in q.items()
+    errors = {n: weights[n].float() - t.dequantize().to(weights[n].device) for n, t in q.items()
               if t.kind in ("rows", "steps") and len(t.shape) == 2}
     worst = sorted(errors, key=lambda n: float(errors[n].norm()), reverse=True)[:top]
     out = dict(q)
     for name in worst:
         if not 0 < rank <= min(errors[name].shape):
             raise QuantError(f"rank {rank} does not fit {name!r} of shape {tuple(errors[name].shape)}")
-        h = None if stats is None else stats.hessian(name).cpu()
+        h = None if stats is None else stats.hessian(name).to(errors[name].device)
         out[name] = LowRank(q[name], *lqer_factors(*factors_of(errors[name], rank, h)))
     return out
 
