@@ -28,7 +28,7 @@ setup(
     packages=find_packages(include=["pgolf", "pgolf.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=needs("requirements"),
-    extras_require={"dev": needs("dev_requirements"), "gpu": needs("gpu_requirements")},
+    extras_require={extra: needs(f"{extra}_requirements") for extra in ("dev", "gpu", "sweep")},
     entry_points={"console_scripts": needs("console_scripts"),
                   "nbdev": [f'{cfg["lib_name"]}={cfg["lib_path"]}._modidx:d']},
     zip_safe=False,

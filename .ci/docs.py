@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import nbdev.doclinks
 from latex2mathml.converter import convert
 from nbdev.config import get_config
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
@@ -27,11 +27,37 @@ CDN_TAG = re.compile(r'\s*<(?:link|script)\b[^>]*//cdn\.jsdelivr\.net/npm/katex[
 KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 
 
+CHAPTERS = {"15": "Guides", "": "Run and compare", "00": "Settings, plots, text", "01": "Data", "02": "Network",
+            "03": "Optimiser", "04": "Quantisation", "05": "Artifact", "06": "n-grams", "07": "Mixtures", "08": "Scoring",
+            "09": "Test-time training", "10": "Audit and loss", "11": "Training", "12": "Ranks and pods", "13": "Runs",
+            "14": "Command line"}
+
+
+def sidebar(folder):
+    "sidebar.yml: the notebooks by chapter, guides first. Written only if it changes."
+    chapters = {number: [] for number in CHAPTERS}
+    for path in sorted(folder.glob("*.ipynb")):
+        number = m[1] if (m := re.match(r"(\d\d)", path.name)) else ""
+        if path.name.startswith(("_", ".")) or path.name == "index.ipynb":
+            continue
+        if number == "12" and "pods" in path.name:
+            number = "15"
+        chapters.setdefault(number, []).append(path.name)
+    lines = ["website:", "  sidebar:", "    contents:", "      - index.ipynb"]
+    for number, names in chapters.items():
+        if names:
+            lines += [f"      - section: \"{CHAPTERS.get(number, number)}\"", "        contents:"]
+            lines += [f"          - {name}" for name in names]
+    text = "\n".join(lines) + "\n"
+    if (folder / "sidebar.yml").read_text(encoding="utf-8") != text:
+        (folder / "sidebar.yml").write_text(text, encoding="utf-8")
+
+
 def stage():
     "What `nbdev_docs` does before it calls Quarto: _proc with the notebooks as pages."
     refresh_quarto_yml()
     nbdev.doclinks._build_modidx()
-    nbdev_sidebar.__wrapped__()
+    sidebar(get_config().nbs_path)  # settings.ini has custom_sidebar: nbdev leaves it alone
     return proc_nbs(n_workers=1, force=True)
 
 
@@ -59,7 +85,9 @@ def short_names(site):
     "00a_plots.html -> plots.html, as nbdev's own links have it."
     names = {p.name: re.sub(r"^\d+[a-zA-Z0-9]*_", "", p.name) for p in site.glob("*.html")}
     if len(set(names.values())) < len(names):
-        sys.exit(f"two notebooks share a name after their number: {sorted(names)}")
+        short = list(names.values())
+        twice = sorted(n for n, s in names.items() if short.count(s) > 1)
+        sys.exit(f"notebooks share a name after their number: {', '.join(twice)}; rename one of each")
     return names
 
 
@@ -71,6 +99,7 @@ def finish(site):
     for page in [*site.glob("*.html"), site / "search.json"]:
         text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="nbdev:')
         if page.suffix == ".html":
+            text = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', text)  # of HTML outputs
             text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, text)))
         page.write_text(old.sub(lambda m: names[m[0]], text), encoding="utf-8")
     for long, short in names.items():

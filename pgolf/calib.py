@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from .layers import Linear
 from .model import GPT
+from .ranks import ALONE, Ranks
 from .rounding import QuantError
 
 # %% ../nbs/04b_calib.ipynb #aa31992a
@@ -165,16 +166,22 @@ def calibrate(
     batches: Iterable[Tensor],  # (B, T) tokens each, of the training text
     head: bool = True,  # the head's input and row curvature as well
     seed: int | None = None,  # of the targets drawn for the gradients; None: no gradients, no rows
+    ranks: Ranks = ALONE,  # each takes every `world`-th batch; all get the statistics of all
 ) -> CalibStats:
-    "Input and output statistics of every matrix. Raises `QuantError` without a batch."
-    stats = CalibStats()
+    "Input and output statistics of every matrix. Raises `QuantError`: fewer batches than ranks."
+    stats, batches = CalibStats(), list(batches)
+    if len(batches) < ranks.world:
+        raise QuantError(f"calibration needs at least one batch of training tokens for each of "
+                         f"{ranks.world} rank(s) and has {len(batches)}; raise quant.calib_tokens")
     name = "tok_emb.weight" if model.lm_head is None else "lm_head.weight"
     hooks = _watch(model, stats, seed is not None)
-    rng = torch.Generator(model.tok_emb.weight.device).manual_seed(seed or 0)
+    rng = torch.Generator(model.tok_emb.weight.device)
     was_training = model.training
     model.eval()
     try:
-        for tokens in batches:
+        for k in range(ranks.rank, len(batches), ranks.world):
+            tokens = batches[k]
+            rng.manual_seed(((seed or 0) + 1_000_003 * k) % (1 << 63))  # a batch's, whoever has it
             with torch.set_grad_enabled(seed is not None):
                 h = model.hidden(tokens).flatten(0, -2)
             stats.positions += len(h)
@@ -189,9 +196,7 @@ def calibrate(
         model.zero_grad(set_to_none=True)
         for hook in hooks:
             hook.remove()
-    if not stats.positions:
-        raise QuantError("calibration needs at least one batch of training tokens")
-    return stats
+    return stats.reduced(ranks.sum_) if ranks.world > 1 else stats
 
 
 def _backward(model: GPT, h: Tensor, rng: torch.Generator, chunk: int = 8192):

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelConfig, PgolfError
-from .blocks import Tower
+from .blocks import Tower, low_rank
 from .embeddings import HashEmbedding, Smear, ValueEmbedding, Widen
 from .heads import make_mtp, mtp_loss
 from .layers import Linear, Softcap, init_embedding, init_modules, rms
-from .positions import attention_mask
+from .positions import Packed, attention_mask, packed_documents, row_mask
 
 # %% ../nbs/02e_model.ipynb #4474d8b0
 class GPT(Tower):
@@ -63,25 +63,55 @@ class GPT(Tower):
 
     def mask(self, doc: Tensor | None):  # (B, T) -> what blocks take as `mask`
         "The mask of a batch by its documents."
+        if isinstance(doc, Packed):
+            return doc
         narrow = self.cfg.model_dim // self.cfg.num_heads < 16  # FlexAttention needs 16 on CUDA
         return attention_mask(doc, dense=narrow or None)
 
-    def hidden(self, tokens: Tensor, doc: Tensor | None = None) -> Tensor:  # (B, T, d)
+    def hidden(
+        self,
+        tokens: Tensor,  # (B, T) integer ids
+        doc: Tensor | Packed | None = None,  # (B, T) document index: attention stays inside it
+        lora: dict | None = None,  # number of the visit -> pairs by name, one a row or for all
+        rows: Tensor | None = None,  # (B, R) positions wanted; the last block spares the others
+    ) -> Tensor:  # (B, T or R, d)
         "Normalised output of the tower."
         values = None if self.value_emb is None else self.value_emb(tokens, self.dtype)
-        return rms(self.run(self.embed(tokens), self.mask(doc), values))
+        index = doc.doc if isinstance(doc, Packed) else doc
+        near = None if rows is None else row_mask(rows, tokens.size(1), index)
+        return rms(self.run(self.embed(tokens), self.mask(doc), values, lora, rows, near))
 
-    def hidden_by_document(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, d)
+    def hidden_by_document(
+        self,
+        tokens: Tensor,  # (B, T)
+        rows: Tensor | None = None,  # (B, R)
+        most: int = 0,  # documents of the batch at most, for kernels of variable length; 0: a mask
+    ) -> Tensor:  # (B, T or R, d)
         "The same with attention inside documents, which start at `bos_id`."
-        return self.hidden(tokens, (tokens == self.cfg.bos_id).cumsum(1))
+        bos = self.cfg.bos_id
+        doc = packed_documents(tokens, bos, most) if most else (tokens == bos).cumsum(1)
+        return self.hidden(tokens, doc, rows=rows)
 
-    def head(self, h: Tensor) -> Tensor:  # (..., d) -> (..., V)
+    @property
+    def packs(self) -> bool:
+        "Whether the kernel of variable length fits: CUDA, 16 bits, values as wide as keys."
+        width = self.cfg.model_dim // self.cfg.num_heads
+        half = self.dtype in (torch.bfloat16, torch.float16)
+        cuda = self.tok_emb.weight.is_cuda
+        return cuda and half and width % 8 == 0 and width <= 256 and not self.cfg.diff_attention
+
+    def head(
+        self,
+        h: Tensor,  # (..., d)
+        lora: tuple[Tensor, Tensor] | None = None,  # A (..., r, d), B (..., V, r)
+    ) -> Tensor:  # (..., V)
         "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
         if self.lm_head is not None:
             z = self.lm_head(h)
         else:
-            h = h if self.widen is None else self.widen.back(h)
-            z = F.linear(h, self.tok_emb.weight.to(h.dtype))
+            e = h if self.widen is None else self.widen.back(h)
+            z = F.linear(e, self.tok_emb.weight.to(e.dtype))
+        z = z if lora is None else z + low_rank(h, lora)
         return self.softcap(z.to(torch.promote_types(z.dtype, torch.float32)))
 
     def head_loss(self, h: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()

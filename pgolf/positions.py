@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['YARN_TURNS', 'Rotary', 'ntk_frequencies', 'yarn_frequencies', 'yarn_sharpness', 'document_mask', 'block_mask',
-           'attention_mask']
+           'attention_mask', 'Packed', 'packed_documents', 'take_rows', 'row_mask']
 
 # %% ../nbs/02_positions.ipynb #4db0e66a
 import math
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
@@ -52,11 +54,18 @@ class Rotary(nn.Module):
         position = torch.arange(length, device=device, dtype=dtype)
         return torch.outer(position, self.frequencies(length, device, dtype))
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, T, head_dim) -> same
+    def forward(
+        self,
+        x: Tensor,  # (B, H, T, head_dim)
+        rows: Tensor | None = None,  # (B, T) position of each row; None: 0 to T-1
+        length: int = 0,  # of the whole sequence, where rows are given
+    ) -> Tensor:  # (B, H, T, head_dim)
         # bfloat16 cannot even count to 300: angles are float32 (float64 for float64 input)
         precise = torch.promote_types(x.dtype, torch.float32)
-        a = self.angles(x.size(-2), x.device, precise)
+        a = self.angles(length or x.size(-2), x.device, precise)
         cos, sin = a.cos().to(x.dtype), a.sin().to(x.dtype)
+        if rows is not None:
+            cos, sin = cos[rows].unsqueeze(1), sin[rows].unsqueeze(1)
         turned, rest = x[..., :self.dims], x[..., self.dims:]
         left, right = turned.chunk(2, dim=-1)
         return torch.cat((left * cos + right * sin, right * cos - left * sin, rest), dim=-1)
@@ -123,3 +132,41 @@ def attention_mask(
     if dense is None:
         dense = doc.device.type != "cuda"
     return document_mask(doc) if dense else block_mask(doc)
+
+# %% ../nbs/02_positions.ipynb #e2ea5a79
+class Packed(NamedTuple):
+    "Documents of a batch, for kernels of variable length."
+    doc: Tensor  # (B, T) index of each token's document in its row
+    starts: Tensor  # (N + 1,) int32 where documents begin in the flattened batch; its end, repeated
+
+
+def packed_documents(
+    tokens: Tensor,  # (B, T) integer ids
+    bos: int,  # the id that starts a document
+    most: int,  # N, at least the documents and pieces of documents in the batch
+) -> Packed:
+    "Where the documents of a batch begin. Every row begins one."
+    first = F.pad(tokens[:, 1:] == bos, (1, 0), value=True).flatten()
+    place, end = torch.arange(len(first), device=tokens.device), len(first)
+    starts = torch.where(first, place, end).sort().values[:most]
+    return Packed((tokens == bos).cumsum(1), F.pad(starts, (0, most + 1 - len(starts)), value=end).int())
+
+# %% ../nbs/02_positions.ipynb #905ee2bb
+def take_rows(
+    x: Tensor,  # (B, T, d)
+    rows: Tensor | None,  # (B, R) positions; None: all
+) -> Tensor:  # (B, R, d)
+    "The rows of each sequence that are asked for."
+    return x if rows is None else x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.size(-1)))
+
+
+def row_mask(
+    rows: Tensor,  # (B, R) positions of the queries
+    length: int,  # T, keys
+    doc: Tensor | None = None,  # (B, T) document index of each key; None: one document
+) -> Tensor:  # (B, 1, R, T) bool
+    "The rows of `document_mask` (or of the causal mask) at these positions."
+    seen = torch.arange(length, device=rows.device) <= rows.unsqueeze(-1)
+    if doc is not None:
+        seen = seen & (doc.gather(1, rows).unsqueeze(-1) == doc.unsqueeze(1))
+    return seen.unsqueeze(1)

@@ -7,23 +7,21 @@ __all__ = ['as_ids', 'NeuralPredictor', 'NgramPredictor', 'MixPredictor']
 
 # %% ../nbs/10_predictors.ipynb #51504bb4
 from collections import OrderedDict
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .bayes import bayes_alpha
-from .config import MixConfig
+from .config import MixConfig, ScoreConfig
 from .counts import check_orders
-from .device import compute_settings, uses_compile
 from .gate import chunk_ends, online_gate
 from .hedge import hedge
 from .literal import document_index, literal_rows
 from .mix import make_experts, mix_scores
 from .ngram import backoff
-from .regions import compiled_regions
-from .score import plan_windows, score_stream
+from .score import Scorer
+from .windows import plan_windows
 
 # %% ../nbs/10_predictors.ipynb #f9efddbb
 def as_ids(tokens) -> np.ndarray:
@@ -44,12 +42,10 @@ class NeuralPredictor:
     ):
         self.model, self.cfg = model.eval(), cfg
         self.seq_len, self.stride, self.batch_seqs = seq_len, stride, batch_seqs
-        self.device = next(model.parameters()).device
-        self.by_block = cfg is not None and cfg.train.compile == "blocks"
-        whole = cfg is not None and uses_compile(cfg, self.device) and not self.by_block
-        apart = cfg is not None and cfg.score.doc_attention
-        hidden = model.hidden_by_document if apart else model.hidden
-        self.hidden = torch.compile(hidden, dynamic=False) if whole else hidden
+        keys = {"seq_len": seq_len, "stride": stride, "batch_seqs": batch_seqs}
+        asked = ScoreConfig() if cfg is None else cfg.score  # its mode and temperature
+        self.scorer = Scorer(model, asked.model_copy(update=keys), cfg)
+        self.device, self._laid = self.scorer.device, None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -60,59 +56,38 @@ class NeuralPredictor:
         "The same predictor with another number of windows in a pass."
         return NeuralPredictor(self.model, self.seq_len, self.stride, batch_seqs, self.cfg)
 
-    @contextmanager
-    def _settings(self):
-        device = nullcontext() if self.cfg is None else compute_settings(self.cfg, self.device)
-        with device, compiled_regions(self.model, self.by_block):
-            yield
+    def lay(self, tokens):
+        "The windows over a stream."
+        self._laid = self.scorer.lay(as_ids(tokens))
+        return self._laid
 
     def scores(self, tokens, shard=(0, 1)) -> dict[str, Tensor]:
         "nll (T,) float64 and entropy (T,) float32, nats; zeros where another shard scores."
-        stream = torch.from_numpy(as_ids(tokens))
-        windows = plan_windows(len(stream) - 1, self.seq_len, self.stride)
-        with self._settings():
-            return score_stream(self.model, stream, windows, self.batch_seqs,
-                                shard=shard, hidden=self.hidden)
+        return self.scorer.scores(as_ids(tokens), shard=shard, windows=self.lay(tokens))
 
     def nll(self, tokens, shard=(0, 1)) -> Tensor:
         "(T,) float64 nats."
         return self.scores(tokens, shard)["nll"]
 
-    @torch.no_grad()
     def distributions(self, tokens, positions) -> np.ndarray:
         "(P, V) float64: p_t(·) for each target t in `positions`."
-        out = []
-        for i in range(0, len(positions), self.batch_seqs):
-            ids, rows = self._prefixes(as_ids(tokens), positions[i:i + self.batch_seqs])
-            with self._settings():
-                h = self.hidden(ids.to(self.device))[torch.arange(len(ids)), rows]
-                out.append(self.model.head(h).double().softmax(-1).cpu().numpy())
-        return np.concatenate(out)[:len(positions)]
+        return self.scorer.distributions(as_ids(tokens), positions)
 
     def distribution(self, tokens, t: int) -> np.ndarray:
         "(V,) float64."
         return self.distributions(tokens, [t])[0]
 
-    def _prefixes(self, tokens, positions):
-        "(B, L) windows that end with the prefix, and the row of each that predicts."
-        w = plan_windows(len(tokens) - 1, self.seq_len, self.stride)
-        ids = np.zeros((self.batch_seqs, self.seq_len), np.int64)
-        rows = np.zeros(self.batch_seqs, np.int64)
-        for k, t in enumerate(positions):
-            start = w.start[np.searchsorted(w.start + w.lo, t, side="right") - 1]
-            rows[k] = t - start
-            ids[k, :rows[k] + 1] = tokens[start:t + 1]
-        return torch.from_numpy(ids), torch.from_numpy(rows)
-
     def edges(self, length: int) -> np.ndarray:
-        "First and last new targets of the windows."
-        w = plan_windows(length, self.seq_len, self.stride)
+        "First and last new targets of the windows, those laid last if they are as many."
+        w = self._laid
+        if w is None or w.start[-1] + w.hi[-1] != length:
+            w = plan_windows(length, self.seq_len, self.stride)
         return np.concatenate([w.start + w.lo, w.start + w.hi - 1])
 
     def trace(self, tokens) -> list[tuple[str, int, int]]:
-        "The batches; nothing is learned."
-        w = plan_windows(len(tokens) - 1, self.seq_len, self.stride)
-        lo, hi, b = w.start + w.lo, w.start + w.hi, self.batch_seqs
+        "Windows in the order of the stream, some at a time; nothing is learned."
+        w, b = self.lay(tokens), self.batch_seqs
+        lo, hi = w.start + w.lo, w.start + w.hi
         return [("score", int(lo[i]), int(hi[min(i + b, len(hi)) - 1]))
                 for i in range(0, len(lo), b)]
 
@@ -253,7 +228,7 @@ class MixPredictor(_OnBase):
         gate = online_gate(e.nll, e.features, cfg.gate_chunk, cfg.gate_steps,
                            cfg.gate_hidden, cfg.gate_lr, prior=prior,
                            seed=cfg.gate_seed, weights=True)
-        _, v = hedge(torch.stack([nll, grid, gate.nll], 1), share=cfg.share)
+        _, v = hedge(torch.stack([nll, grid, gate.nll], 1), cfg.eta, cfg.share)
         return e.names, *(a[t].cpu().numpy() for a in (w, gate.weights, v))
 
     def _rows(self, x, t, row):

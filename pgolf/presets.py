@@ -58,6 +58,7 @@ SWIGLU_LORA_TTT = {
     **_in("optim", matrix_wd=0.04),
     **_in("schedule", warmdown_iters=3000),
     **_in("average", kind="swa", every=200, below=1.0),
+    **_in("ttt", kind="lora", rank=8, alpha=8.0, chunk=256, targets=("c_q", "c_v", "head"), lr=0.01, beta1=0.9, beta2=0.95),
     **_in("quant", matrix_bits=6, matrix_clip=11.8, embed_bits=8, embed_clip=14.0, **FITTED),
     **_in("mix", gate_chunk=2048),
 }
@@ -90,6 +91,9 @@ SOTA_1855 = {
     **_in("schedule", warmdown_frac=0.85, min_lr=0.1, loop_at=0.35),
     **_in("average", kind="ema", ema_decay=0.9965),
     **_in("train", doc_attention=True), **_in("score", doc_attention=True),
+    **_in("ttt", kind="phased", rank=80, alpha=144.0, chunk=48, lr=1e-4, weight_decay=0.5,
+          targets=("c_q", "c_k", "c_v", "attn", "mlp", "head"),
+          phases=3, phase_docs=2500, stream_lr=0.001, stream_epochs=1),
     **_in("quant", matrix_bits=6, matrix_clip=13.3, embed_bits=7, embed_clip=14.0, **FITTED),
 }
 
@@ -122,6 +126,7 @@ def _twin(full: dict[str, Any]) -> dict[str, Any]:
               rope_train_len=64, value_embed_dim=16, value_embed_layers=(2, 3),
               loop_first=1, loop_last=2, parallel_from=3),
         **_in("average", ema_decay=0.9, every=2), **_in("qat", from_layer=2),
+        **_in("ttt", rank=4, alpha=8.0, chunk=64, phase_docs=6),
     }
     used = {key: value for key, value in small.items() if full.get(key)}  # what is off stays off
     plain = _in("quant", target="fixed", calib_tokens=0)  # a twin is far below any budget

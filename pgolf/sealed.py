@@ -25,9 +25,10 @@ from .config import PgolfError, config_from_json
 from .data import Dataset
 from .device import compute_settings, pick_device, pick_dtype
 from .model import GPT, load_weights
-from .predictors import MixPredictor, NeuralPredictor
+from .predictors import MixPredictor
 from .text import read_documents
 from .tokenizer import ByteMeter, Tokenizer
+from .ttt_predictor import scoring_predictor
 
 # %% ../nbs/10a_sealed.ipynb #41a308ee
 def predictor_of(
@@ -35,13 +36,12 @@ def predictor_of(
     device: torch.device | str | None = None,  # None: what its configuration picks
     bos: int | None = None,  # documents of the mixture
 ):  # → (predictor, RunConfig)
-    "What the header describes: the network under its window, and the mixture if it has one."
+    "What the header describes: the network under its window, test-time training and mixture if it has them."
     weights, header = unpack(artifact)
     cfg = config_from_json(json.dumps(header.get("config")))
     device = torch.device(device or pick_device(cfg))
     model = load_weights(GPT(cfg.model, pick_dtype(cfg, device)), weights).to(device)
-    s = cfg.score
-    base = NeuralPredictor(model, s.seq_len, s.stride, s.batch_seqs, cfg)
+    base = scoring_predictor(model, cfg, bos)
     if "mix" not in header["config"]:  # made before there were mixtures
         return base, cfg
     return MixPredictor(base, cfg.mix, bos, device), cfg
