@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from .base import ConfigError, ModelConfig
+from .fused import heads, xsa
+from .fusedmm import linear_fp8
 from .layers import Linear, Lora, rms
 from .positions import Packed, Rotary, document_mask, take_rows
 
@@ -149,6 +151,7 @@ class Differential(nn.Module):
 # %% ../nbs/02a_attention.ipynb #f1633dbc
 class Attention(nn.Module):
     "Causal grouped-query attention with query/key norm, q gain and RoPE; techniques by switch."
+    fused = fused_xsa = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig, layer: int):
         super().__init__()
@@ -188,6 +191,19 @@ class Attention(nn.Module):
         sharp = self.rotary.sharpness(length)
         return q if sharp == 1.0 else q * sharp
 
+    def fused_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "Queries, keys and own values by one product and one kernel."
+        w = torch.cat((self.c_q.weight, self.c_k.weight, self.c_v.weight)).to(x.dtype)
+        qkv = linear_fp8(x, w) if self.fp8 else F.linear(x, w)
+        length, precise = x.size(1), torch.promote_types(x.dtype, torch.float32)
+        a = self.rotary.angles(length, x.device, precise)
+        sharp = self.rotary.sharpness(length)
+        gain = self.q_gain if sharp == 1.0 else self.q_gain * sharp
+        eps = torch.finfo(precise).eps  # as `rms` has it
+        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps)
+        q, k, v = (part.transpose(1, 2) for part in found)
+        return q, k, v
+
     def forward(
         self,
         x: Tensor,  # (B, T, d) normalised input of the block
@@ -196,16 +212,23 @@ class Attention(nn.Module):
         ve: Tensor | None = None,  # (B, T, kv*h) value embedding
         lora: dict[str, Lora] | None = None,  # c_q, c_k, c_v, proj -> low-rank difference
         rows: Tensor | None = None,  # (B, R) positions whose output is wanted; needs a mask
+        scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) own values, nothing added
         lora, asking = lora or {}, take_rows(x, rows)
-        q = self.queries(asking, lora.get("c_q"), rows, x.size(1))
-        k = self.rotary(rms(self.split(self.c_k(x, lora.get("c_k")), self.maps * self.kv_heads)))
-        own = self.split(self.c_v(x, lora.get("c_v")), self.kv_heads)
+        if self.fused and not lora and rows is None:
+            q, k, own = self.fused_heads(x)
+        else:
+            q = self.queries(asking, lora.get("c_q"), rows, x.size(1))
+            k = self.split(self.c_k(x, lora.get("c_k")), self.maps * self.kv_heads)
+            k = self.rotary(rms(k))
+            own = self.split(self.c_v(x, lora.get("c_v")), self.kv_heads)
         v = self.value_mix(own, v0, ve)
         y = attend(q, k, v, mask) if self.diff is None else self.diff(q, k, v, mask)
-        if self.excludes_self(x.size(1)):
+        if self.excludes_self(x.size(1)) and self.fused_xsa and rows is None:
+            y = xsa(y.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+        elif self.excludes_self(x.size(1)):
             own_rows = v if rows is None else v.gather(2, rows[:, None, :, None].expand(
                 -1, v.size(1), -1, v.size(3)))
             y = exclude_self(y, own_rows)
         y = y if self.gate is None else self.gate(y, asking)
-        return self.proj(y.transpose(1, 2).flatten(2), lora.get("proj")), own
+        return self.proj(y.transpose(1, 2).flatten(2), lora.get("proj"), scale), own

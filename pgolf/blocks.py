@@ -85,6 +85,7 @@ def stack_pairs(
 # %% ../nbs/02d_blocks.ipynb #3afbe75d
 class Block(nn.Module):
     "Reads the stream, adds what attention and the MLP make of it."
+    folds = False  # output scales go into the matrices before them: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig, layer: int):
         super().__init__()
@@ -123,15 +124,21 @@ class Block(nn.Module):
 
     def attend(self, n: Tensor, mask, v0, ve, lora: dict, rows=None):  # -> (B, T or R, d), values
         "What attention adds to the stream, and its own values."
-        y, v = self.attn(n, mask, v0, ve, lora["attn"], rows)
+        plain = not lora["attn"] and not lora["attn +"]
+        scale = self.attn_scale if self.folds and plain else None
+        y, v = self.attn(n, mask, v0, ve, lora["attn"], rows, scale)
         y = y if lora["attn +"] is None else y + low_rank(take_rows(n, rows), lora["attn +"])
-        return y if self.attn_scale is None else self.attn_scale.to(y.dtype) * y, v
+        done = self.attn_scale is None or scale is not None
+        return y if done else self.attn_scale.to(y.dtype) * y, v
 
     def feed(self, n: Tensor, lora: dict) -> Tensor:  # (B, T, d) -> same
         "What the MLP adds to the stream."
-        y = self.mlp(n, lora["mlp"])
+        plain = not lora["mlp"] and not lora["mlp +"]
+        scale = self.mlp_scale if self.folds and plain else None
+        y = self.mlp(n, lora["mlp"], scale)
         y = y if lora["mlp +"] is None else y + low_rank(n, lora["mlp +"])
-        return y if self.mlp_scale is None else self.mlp_scale.to(y.dtype) * y
+        done = self.mlp_scale is None or scale is not None
+        return y if done else self.mlp_scale.to(y.dtype) * y
 
     def lora(self, turn: int, more: dict | None = None) -> dict:
         "This visit's low-rank differences: pairs of attention and of the MLP, and both branches."

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelConfig
+from .fused import lookup
 from .layers import Linear
 
 # %% ../nbs/02c_embeddings.ipynb #3bbf933a
@@ -31,6 +32,7 @@ def shifted(
 # %% ../nbs/02c_embeddings.ipynb #ee90b12f
 class HashEmbedding(nn.Module):
     "BigramHash, with `trigram` TrigramHash too: a table read at a hash of the last tokens."
+    sorts = False  # gradients by sorted sums: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -54,8 +56,11 @@ class HashEmbedding(nn.Module):
         tokens: Tensor,  # (B, T) integer ids
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
     ) -> Tensor:  # (B, T, d), to be added to the token embedding
-        h = sum(F.embedding(i, self.weight) for i in self.rows(tokens))
-        h = h.to(dtype or self.weight.dtype)
+        dtype, index = dtype or self.weight.dtype, self.rows(tokens)
+        if self.sorts:
+            h = sum(lookup(self.weight, i, dtype) for i in index)
+        else:
+            h = sum(F.embedding(i, self.weight) for i in index).to(dtype)
         return self.proj(h) * self.scale.to(h.dtype)
 
 # %% ../nbs/02c_embeddings.ipynb #3a3f2827
@@ -84,6 +89,7 @@ class Smear(nn.Module):
 # %% ../nbs/02c_embeddings.ipynb #84a4259f
 class ValueEmbedding(nn.Module):
     "A token table of its own, widened to the values of the layers that ask for it (VE128, #374)."
+    sorts = False  # gradients by sorted sums: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -101,7 +107,11 @@ class ValueEmbedding(nn.Module):
         tokens: Tensor,  # (B, T) integer ids
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
     ) -> Tensor:  # (B, T, kv*h), the same for all layers
-        h = F.embedding(tokens, self.weight).to(dtype or self.weight.dtype)
+        dtype = dtype or self.weight.dtype
+        if self.sorts:
+            h = lookup(self.weight, tokens, dtype)
+        else:
+            h = F.embedding(tokens, self.weight).to(dtype)
         return self.proj(h) * self.scale.to(h.dtype)
 
 # %% ../nbs/02c_embeddings.ipynb #a61d0b50

@@ -44,12 +44,17 @@ class Linear(nn.Module):
         with torch.no_grad():
             self.weight.uniform_(-bound, bound, generator=generator)
 
+    def matrix(self, dtype: torch.dtype, scale: Tensor | None = None) -> Tensor:  # (d_out, d_in)
+        "The weight in this type, its rows scaled first if asked for."
+        return (self.weight if scale is None else scale.unsqueeze(-1) * self.weight).to(dtype)
+
     def forward(
         self,
         x: Tensor,  # (..., d_in)
         lora: Lora | None = None,  # low-rank difference; one a batch row with leading axes
+        scale: Tensor | None = None,  # (d_out,) of the output, folded into the matrix; without lora
     ) -> Tensor:  # (..., d_out)
-        y = F.linear(x, self.weight.to(x.dtype))
+        y = F.linear(x, self.matrix(x.dtype, scale))
         if lora is None:
             return y
         a, b = lora

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelConfig
+from .fusedmm import linear_fp8, mlp
 from .layers import Linear
 
 # %% ../nbs/02b_mlp.ipynb #7421e4b0
@@ -24,6 +25,7 @@ def hidden_width(
 
 class MLP(nn.Module):
     "Two matrices with an activation between them; `swiglu` has a third, the gate."
+    fused = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -37,13 +39,18 @@ class MLP(nn.Module):
         self,
         x: Tensor,  # (B, T, d)
         lora: dict | None = None,  # fc, proj, gate -> low-rank pair
+        scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
     ) -> Tensor:  # (B, T, d)
         lora = lora or {}
-        u = self.fc(x, lora.get("fc"))
+        if self.fused and not lora:  # never swiglu
+            slope = self.slope if self.act == "leaky_relu2" else 0.0
+            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope)
+        eight = self.fp8 and not lora
+        u = linear_fp8(x, self.fc.matrix(x.dtype)) if eight else self.fc(x, lora.get("fc"))
         if self.act == "relu2":
             u = u.relu().square()
         elif self.act == "leaky_relu2":
             u = F.leaky_relu(u, self.slope).square()
         else:
             u = F.silu(self.gate(x, lora.get("gate"))) * u
-        return self.proj(u, lora.get("proj"))
+        return self.proj(u, lora.get("proj"), scale)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .base import ModelConfig, PgolfError
 from .blocks import Tower, low_rank
+from .fused import lookup
+from .fusedmm import capped_nll, linear_fp8
 from .embeddings import HashEmbedding, Smear, ValueEmbedding, Widen
 from .heads import make_mtp, mtp_loss
 from .layers import Linear, Softcap, init_embedding, init_modules, rms
@@ -21,6 +23,7 @@ from .positions import Packed, attention_mask, packed_documents, row_mask
 # %% ../nbs/02e_model.ipynb #4474d8b0
 class GPT(Tower):
     "The language model: tokens in, capped logits or mean nll out."
+    sorts = fused_loss = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
 
     def __init__(
         self,
@@ -52,7 +55,10 @@ class GPT(Tower):
 
     def embed(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, d)
         "The normalised embedding x0."
-        x = self.tok_emb(tokens).to(self.dtype)
+        if self.sorts:
+            x = lookup(self.tok_emb.weight, tokens, self.dtype)
+        else:
+            x = self.tok_emb(tokens).to(self.dtype)
         if self.widen is not None:
             x = self.widen(x)
         if self.bigram is not None:
@@ -100,22 +106,29 @@ class GPT(Tower):
         cuda = self.tok_emb.weight.is_cuda
         return cuda and half and width % 8 == 0 and width <= 256 and not self.cfg.diff_attention
 
+    def head_operands(self, h: Tensor) -> tuple[Tensor, Tensor]:  # (..., e), (V, e)
+        "What the head multiplies: rows, and the matrix in its own type."
+        if self.lm_head is not None:
+            return h, self.lm_head.weight
+        return h if self.widen is None else self.widen.back(h), self.tok_emb.weight
+
     def head(
         self,
         h: Tensor,  # (..., d)
         lora: tuple[Tensor, Tensor] | None = None,  # A (..., r, d), B (..., V, r)
     ) -> Tensor:  # (..., V)
         "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
-        if self.lm_head is not None:
-            z = self.lm_head(h)
-        else:
-            e = h if self.widen is None else self.widen.back(h)
-            z = F.linear(e, self.tok_emb.weight.to(e.dtype))
+        e, w = self.head_operands(h)
+        w = w.to(e.dtype)
+        z = linear_fp8(e, w) if self.fp8 else F.linear(e, w)
         z = z if lora is None else z + low_rank(h, lora)
         return self.softcap(z.to(torch.promote_types(z.dtype, torch.float32)))
 
     def head_loss(self, h: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()
         "Mean nll of the targets from hidden rows, in nats."
+        if self.fused_loss:  # only with the tanh cap
+            e, w = self.head_operands(h)
+            return capped_nll(e.flatten(0, 1), w, targets.flatten(), self.softcap.cap)[0]
         return F.cross_entropy(self.head(h).flatten(0, 1), targets.flatten())
 
     def logits(

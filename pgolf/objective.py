@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .config import RunConfig
 from .heads import mtp_loss
 from .model import GPT
+from .regions import use_kernels
 
 # %% ../nbs/10d_objective.ipynb #fe70f1cd
 def document_index(
@@ -41,6 +42,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
+        use_kernels(model, cfg.train.kernels, cfg.train.fp8)  # until training is finished
 
     def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
         "Mean nll of the next token, with weights and without."
