@@ -12,6 +12,12 @@ SECRETS = [r"AKIA[0-9A-Z]{16}", r"\bhf_[A-Za-z0-9]{30,}", r"\bgh[pousr]_[A-Za-z0
            r"\bsk-[A-Za-z0-9_-]{20,}", r"\bxox[abpr]-[A-Za-z0-9-]{10,}",
            r"-----BEGIN [A-Z ]*PRIVATE KEY-----", r"https?://[^/\s:@\"']+:[^/\s:@\"']+@[\w.-]+"]
 HOME = r"(?<![\w.~])/(?:home|Users|root)/[\w.-]+"  # where somebody worked; says nothing to others
+TRACES = {  # of the machine that made an output, and of what it complained about
+    "a temporary folder": r"(?<![\w.~/:])/(?:private/)?(?:tmp|var/tmp|var/folders)/[\w.-]+",
+    "a folder of installed packages": r"\S*/(?:site|dist)-packages/\S*",
+    "the place of a file": r'File "/[^"\n]+"',
+    "a warning": r"\b[A-Z]\w*Warning: .{0,60}|IProgress not found",
+}
 
 
 def tracked(suffix=""):
@@ -57,13 +63,35 @@ def errors():
 
 
 def secrets():
-    "No key, password or home folder in any file."
+    "No key, password or home folder in any file, and no `traces` of a machine in any output."
     for path in tracked():
         text = path.read_bytes().decode("utf-8", "replace")
         for pattern in [*SECRETS, *([HOME] if path.suffix == ".ipynb" else [])]:
             if found := re.search(pattern, text):
                 line = text.count("\n", 0, found.start()) + 1
                 yield f"{path.relative_to(ROOT)}:{line} looks like a secret or a home folder"
+    yield from traces()
+
+
+def written(output):
+    "The words of one stored output: its text, whatever carries it, without colours; no pictures."
+    texts = {k: v for k, v in output.get("data", {}).items() if k.startswith("text/")}
+    lines = [*texts.values(), output.get("text", ""), output.get("traceback", "")]
+    text = "\n".join(line if isinstance(line, str) else "".join(line) for line in lines)
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def traces():
+    "No stored output names a folder of the machine that made it, or holds a warning."
+    for path, nb in notebooks():
+        if path.relative_to(ROOT).parts[0] == "runs":
+            continue  # a record stays as its run wrote it
+        for i, cell in enumerate(nb["cells"]):
+            for output in cell.get("outputs", []):
+                for what, pattern in TRACES.items():
+                    if found := re.search(pattern, written(output)):
+                        where = f"{path.relative_to(ROOT)}: cell {i}"
+                        yield f"{where} shows {what}: {found.group()[:90]}"
 
 
 def executed(path):

@@ -158,7 +158,7 @@ class Meeting:
         "Everything is stored as finely as can be, and the budget is not used up."
         return self.over is None
 
-
+# %% ../nbs/04d_allocate.ipynb #45440a4c
 class _Search:
     "Sizes by x = log2 λ, with a bracket around the budget."
 
@@ -206,7 +206,7 @@ class _Search:
             halved = self.fits[0] - self.over[0] < 0.6 * width
             wait = wait - 1 if wait else 0 if halved else 3
 
-
+# %% ../nbs/04d_allocate.ipynb #e0e92373
 def meet(
     size: Callable[[float], float],  # bytes at a price of a bit; falls
     budget: float,  # bytes

@@ -25,12 +25,6 @@ from .sections import ArtifactError
 from .sizeplan import SizePlan, code_size, plan, weight_shapes
 
 # %% ../nbs/05_artifact.ipynb #d8073bf6
-EXACT = 1 << 20  # weights up to which sizes are taken by packing
-MARGIN = 256  # bytes kept for what histograms do not know
-
-Polish = Callable[[dict[str, Stored]], dict[str, Stored]]
-
-
 @dataclass(frozen=True, eq=False)
 class Fitted:
     "An artifact that meets its budget, and how it was found."
@@ -49,6 +43,9 @@ class Fitted:
         how = "everything at its finest" if self.finest else f"price of a bit {self.lam:.4g}"
         return (f"{use}, {how}; {len(self.looks)} looks in {self.search_seconds:.1f} s, "
                 f"packed in {self.pack_seconds:.1f} s")
+
+# %% ../nbs/05_artifact.ipynb #182134c1
+EXACT = 1 << 20  # weights up to which sizes are taken by packing
 
 
 class _Sizes:
@@ -71,7 +68,7 @@ class _Sizes:
             self.sizes[lam] = self.measure(self.tensors(lam))
         return self.sizes[lam]
 
-
+# %% ../nbs/05_artifact.ipynb #8b912919
 def _filled(
     sizes: _Sizes, found: Meeting, room: int, rtol: float, most: int = 60,
 ) -> dict[str, Stored]:
@@ -88,6 +85,15 @@ def _filled(
                 q, size = trial, got
     return q
 
+# %% ../nbs/05_artifact.ipynb #23bd2edc
+MARGIN = 256  # bytes kept for what histograms do not know
+Polish = Callable[[dict[str, Stored]], dict[str, Stored]]
+
+
+def _about(cfg: RunConfig, header: dict | None) -> dict:
+    "An artifact that says nothing else holds its configuration."
+    return {"config": cfg.model_dump(mode="json")} if header is None else header
+
 
 def fit_to(
     weights: dict[str, Tensor],  # a state dict
@@ -103,7 +109,7 @@ def fit_to(
     if room <= 0:
         raise ArtifactError(f"the code's {code_bytes:,} bytes leave nothing of the budget of "
                             f"{budget_bytes:,}; make the code smaller")
-    header = {"config": cfg.model_dump(mode="json")} if header is None else header
+    header = _about(cfg, header)
     numel, quant = sum(w.numel() for w in weights.values()), cfg.quant
     sizes = _Sizes(method_of(weights, cfg, stats), cfg, header, numel <= EXACT)
     margin, rtol = 0 if sizes.exact else MARGIN, quant.search_rtol
@@ -124,7 +130,7 @@ def fit_to(
     raise ArtifactError(f"{len(data) - room:,} bytes too many after five searches; "
                         "raise quant.search_rtol")
 
-
+# %% ../nbs/05_artifact.ipynb #ada022e5
 def compress(
     weights: dict[str, Tensor],  # a state dict
     cfg: RunConfig,  # quant.target: steps as set, or the budget
@@ -138,11 +144,10 @@ def compress(
     if cfg.quant.target == "budget":
         return fit_to(weights, cfg, budget, stats, code_bytes, header, polish)
     began = time.perf_counter()
-    header = {"config": cfg.model_dump(mode="json")} if header is None else header
     q = quantize(weights, cfg, stats)
     q = q if polish is None else polish(q)
     searched = time.perf_counter()
-    data = pack(q, header, cfg.quant.zstd_level, cfg.quant.coder)
+    data = pack(q, _about(cfg, header), cfg.quant.zstd_level, cfg.quant.coder)
     return Fitted(data, q, 1.0, budget - code_bytes, False, (), searched - began,
                   time.perf_counter() - searched)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GATE_WIDTH', 'compiled_flex', 'attend_packed', 'attend', 'exclude_self', 'ValueMix', 'HeadGate', 'Differential',
-           'Attention']
+           'Heads', 'Attention']
 
 # %% ../nbs/02a_attention.ipynb #3e7e2674
 import math
@@ -149,11 +149,11 @@ class Differential(nn.Module):
         return (1 - self.start) * rms(first - self.weight().to(v.dtype) * second)
 
 # %% ../nbs/02a_attention.ipynb #f1633dbc
-class Attention(nn.Module):
-    "Causal grouped-query attention with query/key norm, q gain and RoPE; techniques by switch."
-    fused = fused_xsa = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
+class Heads(nn.Module):
+    "Queries, keys and values of a layer: query/key norm, q gain and RoPE."
+    fused = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
 
-    def __init__(self, cfg: ModelConfig, layer: int):
+    def __init__(self, cfg: ModelConfig):
         super().__init__()
         d, self.heads, self.kv_heads = cfg.model_dim, cfg.num_heads, cfg.num_kv_heads
         self.maps = 2 if cfg.diff_attention else 1
@@ -161,28 +161,12 @@ class Attention(nn.Module):
         self.c_q = Linear(d, d)
         self.c_k = Linear(d, d * self.kv_heads // self.heads)
         self.c_v = Linear(d, d * self.kv_heads // self.heads)
-        self.proj = Linear(d, d, zero=True)
         self.q_gain = nn.Parameter(torch.full((self.maps * self.heads,), cfg.qk_gain_init))
         self.rotary = Rotary(self.head_dim, cfg.rope_base, cfg.rope_dims,
                              cfg.rope_scaling, cfg.rope_train_len)
-        self.value_mix = ValueMix(cfg, layer)
-        self.diff = Differential(self.head_dim, layer) if cfg.diff_attention else None
-        self.gate = None if cfg.attn_gate == "none" else HeadGate(cfg)
-        self.xsa = layer >= cfg.num_layers - cfg.xsa_last_n
-        self.xsa_when = cfg.xsa_when
 
     def split(self, x: Tensor, heads: int) -> Tensor:  # (B, T, heads*h) -> (B, heads, T, h)
         return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-    def excludes_self(self, length: int) -> bool:
-        "Whether XSA acts now. Raises `ConfigError` if it would train on single positions."
-        if not self.xsa or (self.training and self.xsa_when == "scoring"):
-            return False
-        if self.training and length == 1:
-            raise ConfigError(
-                "XSA (model.xsa_last_n) removes all that attention says in training sequences of "
-                "1 token; give 2 tokens or more (train.seq_len), or set model.xsa_last_n=0")
-        return True
 
     def queries(self, x: Tensor, lora: Lora | None, rows: Tensor | None, length: int) -> Tensor:
         "Normalised, rotated queries with their gain, (B, maps*H, T or R, h/maps)."
@@ -204,6 +188,46 @@ class Attention(nn.Module):
         q, k, v = (part.transpose(1, 2) for part in found)
         return q, k, v
 
+    def plain_heads(
+        self, x: Tensor, lora: dict[str, Lora], rows: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        "The same one by one, with low-rank differences, and queries of some rows only."
+        q = self.queries(take_rows(x, rows), lora.get("c_q"), rows, x.size(1))
+        k = self.split(self.c_k(x, lora.get("c_k")), self.maps * self.kv_heads)
+        return q, self.rotary(rms(k)), self.split(self.c_v(x, lora.get("c_v")), self.kv_heads)
+
+# %% ../nbs/02a_attention.ipynb #ad1f6265
+class Attention(Heads):
+    "Causal grouped-query attention; techniques by switch."
+    fused_xsa = False
+
+    def __init__(self, cfg: ModelConfig, layer: int):
+        super().__init__(cfg)
+        self.proj = Linear(cfg.model_dim, cfg.model_dim, zero=True)
+        self.value_mix = ValueMix(cfg, layer)
+        self.diff = Differential(self.head_dim, layer) if cfg.diff_attention else None
+        self.gate = None if cfg.attn_gate == "none" else HeadGate(cfg)
+        self.xsa = layer >= cfg.num_layers - cfg.xsa_last_n
+        self.xsa_when = cfg.xsa_when
+
+    def excludes_self(self, length: int) -> bool:
+        "Whether XSA acts now. Raises `ConfigError` if it would train on single positions."
+        if not self.xsa or (self.training and self.xsa_when == "scoring"):
+            return False
+        if self.training and length == 1:
+            raise ConfigError(
+                "XSA (model.xsa_last_n) removes all that attention says in training sequences of "
+                "1 token; give 2 tokens or more (train.seq_len), or set model.xsa_last_n=0")
+        return True
+
+    def without_self(self, y: Tensor, v: Tensor, rows: Tensor | None) -> Tensor:
+        "XSA of the output y, (B, H, T or R, h), by the values v, (B, kv, T, h)."
+        if self.fused_xsa and rows is None:
+            return xsa(y.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+        if rows is not None:
+            v = v.gather(2, rows[:, None, :, None].expand(-1, v.size(1), -1, v.size(3)))
+        return exclude_self(y, v)
+
     def forward(
         self,
         x: Tensor,  # (B, T, d) normalised input of the block
@@ -214,21 +238,13 @@ class Attention(nn.Module):
         rows: Tensor | None = None,  # (B, R) positions whose output is wanted; needs a mask
         scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) own values, nothing added
-        lora, asking = lora or {}, take_rows(x, rows)
+        lora = lora or {}
         if self.fused and not lora and rows is None:
             q, k, own = self.fused_heads(x)
         else:
-            q = self.queries(asking, lora.get("c_q"), rows, x.size(1))
-            k = self.split(self.c_k(x, lora.get("c_k")), self.maps * self.kv_heads)
-            k = self.rotary(rms(k))
-            own = self.split(self.c_v(x, lora.get("c_v")), self.kv_heads)
+            q, k, own = self.plain_heads(x, lora, rows)
         v = self.value_mix(own, v0, ve)
         y = attend(q, k, v, mask) if self.diff is None else self.diff(q, k, v, mask)
-        if self.excludes_self(x.size(1)) and self.fused_xsa and rows is None:
-            y = xsa(y.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
-        elif self.excludes_self(x.size(1)):
-            own_rows = v if rows is None else v.gather(2, rows[:, None, :, None].expand(
-                -1, v.size(1), -1, v.size(3)))
-            y = exclude_self(y, own_rows)
-        y = y if self.gate is None else self.gate(y, asking)
+        y = self.without_self(y, v, rows) if self.excludes_self(x.size(1)) else y
+        y = y if self.gate is None else self.gate(y, take_rows(x, rows))
         return self.proj(y.transpose(1, 2).flatten(2), lora.get("proj"), scale), own

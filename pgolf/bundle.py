@@ -13,16 +13,14 @@ import functools
 import hashlib
 import importlib.resources
 import lzma
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-try:
-    import python_minifier
-except ImportError:  # the file is then larger, and says so
-    python_minifier = None
+import python_minifier
 
 from .alive import BundleError, Place, alive, living_source, ordered
 from .config import RunConfig
@@ -44,8 +42,8 @@ def _fineweb(cfg: RunConfig) -> bool:
 NEEDED: tuple[tuple[str, Callable[[RunConfig], bool]], ...] = (
     ("bundle.code_size", lambda c: False),  # the file knows its own length, see `ITSELF`
     ("data._fineweb_folder", _fineweb),
-    ("data._text_folder", lambda c: not _fineweb(c)),
-    ("data._from_shards", lambda c: c.data.corpus != "pydocs"),
+    ("tokenstore.text_folder", lambda c: not _fineweb(c)),
+    ("tokenstore.shards_folder", lambda c: c.data.corpus != "pydocs"),
     ("methods.gptq_at", lambda c: _method(c) in ("gptq", "lqer")),
     ("methods.lqer_at", lambda c: _method(c) == "lqer"),
     ("methods.awq_at", lambda c: _method(c) == "awq"),
@@ -81,9 +79,9 @@ def package_sources() -> dict[str, str]:
 
 def minify(
     source: str,
-) -> str:  # the same module, shorter; unchanged where python-minifier is not installed
+) -> str:  # the same module, shorter
     "Short local names, no spaces. Kernels stay as they are: Triton reads their names."
-    if python_minifier is None or "import triton" in source:
+    if "import triton" in source:
         return source
     # what `bare` left is read: torch.library.custom_op makes its schema of annotations
     keep = python_minifier.RemoveAnnotationsOptions(
@@ -142,10 +140,10 @@ if __name__=="__main__":sys.exit(m.{entry}(sys.argv[1:],{config!r},P.code_bytes,
 
 def _quoted(data: bytes) -> str:
     "The inside of a Python string that encodes to the data in Latin-1."
-    text = "".join(ESCAPES.get(c, c) for c in data.decode("latin-1"))
-    for d in "01234567":  # a digit would make \0 a longer octal escape
-        text = text.replace(f"\\0{d}", f"\\x00{d}")
-    return text
+    # one pass, so that nothing is read as an escape that is not one; a digit behind \0 would make
+    # it a longer octal number
+    return re.sub(r'(\0(?=[0-7]))|[\\\0\n\r"]', lambda m: "\\x00" if m[1] else ESCAPES[m[0]],
+                  data.decode("latin-1"))
 
 
 def one_file(
@@ -184,7 +182,6 @@ class Bundle:
     readable: bytes  # the same program before it was minified and compressed; runs as well
     modules: dict[str, str]  # living source, by module
     tokenizer: int  # bytes of its model inside, before compression
-    minified: bool  # python-minifier was at hand
 
     @property
     def nbytes(self) -> int:
@@ -193,8 +190,7 @@ class Bundle:
 
     def __str__(self) -> str:
         text = sum(map(len, self.modules.values()))
-        lean = "" if self.minified else " (not minified: install python-minifier to make it smaller)"
-        return (f"train_gpt.py: {self.nbytes:,} bytes{lean}, of {len(self.modules)} modules with "
+        return (f"train_gpt.py: {self.nbytes:,} bytes, of {len(self.modules)} modules with "
                 f"{text:,} characters")
 
     def save(
@@ -212,17 +208,7 @@ class Bundle:
             raise BundleError(f"{folder} cannot be written ({e.strerror}); choose another folder") from e
         return folder / "train_gpt.py"
 
-
-def _readable(modules: dict[str, str], loader: str, seed: int, tokenizer: bytes) -> bytes:
-    "One literal a module, under its name."
-    lines = ["# The program of train_gpt.py before it was minified and compressed.", f"S, T = {seed}, ['']"]
-    for name, text in modules.items():
-        quoted = text.replace("\\", "\\\\").replace("'''", "\\'\\'\\'")
-        lines.append(f"\nT += [{name!r}, '''\\\n{quoted}\n''']")
-    lines += ["", f"D, N = {tokenizer!r}, 0", loader, ""]
-    return "\n".join(lines).encode()
-
-
+# %% ../nbs/04k_bundle.ipynb #4e1df24a
 def embedded_config(cfg: RunConfig) -> str:
     "What differs from the defaults, as JSON; the seed stands in the file by itself."
     return cfg.model_copy(update={"train": cfg.train.model_copy(update={"seed": RunConfig().train.seed})}
@@ -236,6 +222,16 @@ def standard_tokenizer(
     return _fineweb(cfg) and cfg.data.tokenizer == "train"
 
 
+def _readable(modules: dict[str, str], loader: str, seed: int, tokenizer: bytes) -> bytes:
+    "One literal a module, under its name."
+    lines = ["# The program of train_gpt.py before it was minified and compressed.", f"S, T = {seed}, ['']"]
+    for name, text in modules.items():
+        quoted = text.replace("\\", "\\\\").replace("'''", "\\'\\'\\'")
+        lines.append(f"\nT += [{name!r}, '''\\\n{quoted}\n''']")
+    lines += ["", f"D, N = {tokenizer!r}, 0", loader, ""]
+    return "\n".join(lines).encode()
+
+# %% ../nbs/04k_bundle.ipynb #cf601e53
 def bundle(
     cfg: RunConfig,
     tokenizer: bytes = b"",  # its model, of `Dataset.tokenizer.model`; a standard one is left out
@@ -251,8 +247,7 @@ def _bundle(cut: frozenset[Place], config: str, seed: int, tokenizer: bytes, ent
     whole = living_modules(entry, cut)
     data = one_file(_small_modules(entry, cut), entry[1], config, seed, tokenizer)
     loader = LOADER.format(package="pgolf", entry=entry[1], config=config, size=len(data)).strip()
-    return Bundle(data, _readable(whole, loader, seed, tokenizer), whole, len(tokenizer),
-                  python_minifier is not None)
+    return Bundle(data, _readable(whole, loader, seed, tokenizer), whole, len(tokenizer))
 
 # %% ../nbs/04k_bundle.ipynb #0abd109b
 def code_size(

@@ -132,7 +132,7 @@ def encode(
             coder.encode_reverse(symbols[ends[c] - counts[c]:ends[c]], model(c))
     return coder.get_compressed().astype("<u4").tobytes()
 
-
+# %% ../nbs/04c_coder.ipynb #7f2be920
 def stream_bytes(
     counts: np.ndarray | Tensor,  # (CLASSES, 255) of all codes
     tables: np.ndarray,  # (CLASSES, 255)
@@ -141,7 +141,7 @@ def stream_bytes(
     bits = 16 + _bits(np.asarray(counts, np.float64), tables).sum()
     return 4 * math.ceil((bits + 16) / 32)
 
-
+# %% ../nbs/04c_coder.ipynb #7adaecdc
 def decode(
     data: bytes,  # of `encode`
     classes: Iterable[np.ndarray],  # uint8, as at encoding; asked for one by one

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OCTAVE', 'LIMIT', 'LOWEST', 'CLASSES', 'octaves', 'exponents', 'gaussian_tables', 'rms_exponent', 'spreads',
-           'spread_classes', 'class_counts', 'adaptive_bits', 'side_bits', 'integer_codes', 'CTensor', 'float32']
+           'spread_classes', 'class_counts', 'adaptive_bits', 'side_bits', 'integer_codes', 'float32', 'CTensor']
 
 # %% ../nbs/04b_ctensor.ipynb #c09529be
 import functools
@@ -125,7 +125,7 @@ def side_bits(
     counts = torch.bincount(k.flatten().int() + 128, minlength=256)[None]
     return adaptive_bits(counts, torch.full((1, 256), 1 / 256), 4.0)
 
-# %% ../nbs/04b_ctensor.ipynb #db88aa8d
+# %% ../nbs/04b_ctensor.ipynb #c78c9af2
 def integer_codes(
     x: Tensor,  # rounded numbers
     name: str = "a tensor",  # for the error
@@ -136,6 +136,17 @@ def integer_codes(
         raise QuantError(f"{name!r} needs a code of {largest:g}, 32767 is the largest; take a larger "
                          "step or clip its largest weight")
     return x.to(torch.int8 if largest <= LIMIT else torch.int16)
+
+
+def float32(x: float) -> float:
+    "The nearest single-precision number: what a stored step will be."
+    return float(np.float32(x))
+
+# %% ../nbs/04b_ctensor.ipynb #4c136069
+def _check_exponents(k: Tensor | None, n: int, what: str):
+    if k is not None and (k.dtype != torch.int8 or tuple(k.shape) != (n,)):
+        raise QuantError(f"{n} {what} exponents of int8 are needed, not "
+                         f"{tuple(k.shape)} {k.dtype}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +166,8 @@ class CTensor:
         if not 0 < self.step < math.inf or float(np.float32(self.step)) != self.step:
             raise QuantError(f"step {self.step!r} is not a positive float32 number")
         n = c.size(-1)
-        for what, k, n in (("row", self.rows, c.numel() // n), ("column", self.cols, n)):
-            if k is not None and (k.dtype != torch.int8 or tuple(k.shape) != (n,)):
-                raise QuantError(f"{n} {what} exponents of int8 are needed, not "
-                                 f"{tuple(k.shape)} {k.dtype}")
+        _check_exponents(self.rows, c.numel() // n, "row")
+        _check_exponents(self.cols, n, "column")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -221,8 +230,3 @@ class CTensor:
         counts = class_counts(self.matrix(), spread_classes(a, b)).cpu()
         bits = adaptive_bits(counts, torch.from_numpy(gaussian_tables().copy()))
         return bits + 32 + sum(side_bits(k) for k in (a, b, self.rows, self.cols))
-
-
-def float32(x: float) -> float:
-    "The nearest single-precision number: what a stored step will be."
-    return float(np.float32(x))

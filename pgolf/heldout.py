@@ -51,7 +51,7 @@ def averaged(average: WeightAverage | None):
         with torch.no_grad():
             torch._foreach_copy_(average.params, last)
 
-
+# %% ../nbs/10f_heldout.ipynb #5398c3f5
 class HeldOut:
     "Looks at held-out tokens, remembers the best."
 

@@ -14,65 +14,90 @@ from torch import Tensor
 
 # %% ../nbs/01a_kernels.ipynb #fb50b034
 @triton.jit
-def _turn(cos, sin, position, col, live, HALF: tl.constexpr):
-    "Cosine and signed sine of each column; 1 and 0 beyond the turning dimensions."
-    at = position[:, None] * HALF + (col % HALF)[None, :]
-    on = live & (col < 2 * HALF)[None, :]
+def _load_parts(base, col, wide, mask, HALF: tl.constexpr, D: tl.constexpr):
+    "Both turning halves of every row and what does not turn; `wide` counts the last."
+    on = mask & (col < HALF)[None, :]
+    left = tl.load(base + col[None, :], mask=on, other=0.0).to(tl.float32)
+    right = tl.load(base + HALF + col[None, :], mask=on, other=0.0).to(tl.float32)
+    rest = tl.zeros_like(left) if D == 2 * HALF else tl.load(
+        base + 2 * HALF + wide[None, :], mask=mask & (wide < D - 2 * HALF)[None, :], other=0.0).to(tl.float32)
+    return left, right, rest
+
+
+@triton.jit
+def _store_parts(base, col, wide, left, right, rest, mask, HALF: tl.constexpr, D: tl.constexpr):
+    "The reverse of `_load_parts`."
+    on = mask & (col < HALF)[None, :]
+    tl.store(base + col[None, :], left, mask=on)
+    tl.store(base + HALF + col[None, :], right, mask=on)
+    if D != 2 * HALF:
+        tl.store(base + 2 * HALF + wide[None, :], rest, mask=mask & (wide < D - 2 * HALF)[None, :])
+
+
+@triton.jit
+def _angles(cos, sin, position, col, live, HALF: tl.constexpr):
+    "Cosine and sine of every row's position."
+    at, on = position[:, None] * HALF + col[None, :], live & (col < HALF)[None, :]
     c = tl.load(cos + at, mask=on, other=1.0).to(tl.float32)
-    s = tl.load(sin + at, mask=on, other=0.0).to(tl.float32)
-    return c, tl.where((col < HALF)[None, :], s, -s)
+    return c, tl.load(sin + at, mask=on, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _dot(a, b, c, d, e, f, D: tl.constexpr, HALF: tl.constexpr):
+    "Row sums of ab + cd + ef."
+    total = tl.sum(a * b + c * d, 1)
+    return total if D == 2 * HALF else total + tl.sum(e * f, 1)
 
 
 @triton.jit
 def _heads_forward(x, gain, cos, sin, q, k, v, rows, length, eps, H: tl.constexpr, KV: tl.constexpr,
-                   D: tl.constexpr, HALF: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr):
-    row, col = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, COLS)
+                   D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
+                   BLOCK: tl.constexpr):
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    col, wide = tl.arange(0, PART), tl.arange(0, REST)
     token, head = row // (H + 2 * KV), row % (H + 2 * KV)
-    live = (row < rows)[:, None] & (col < D)[None, :]
+    live = (row < rows)[:, None]
     is_q, is_v = (head < H)[:, None], (head >= H + KV)[:, None]
-    other = tl.where(col < HALF, col + HALF, tl.where(col < 2 * HALF, col - HALF, col))
-    begin = x + row.to(tl.int64)[:, None] * D
-    a = tl.load(begin + col[None, :], mask=live, other=0.0)
-    b = tl.load(begin + other[None, :], mask=live & ~is_v, other=0.0).to(tl.float32)
-    f = a.to(tl.float32)
-    r = 1.0 / tl.sqrt(tl.sum(f * f, 1) / D + eps)
-    c, s = _turn(cos, sin, token % length, col, live, HALF)
-    g = tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32)
-    y = (f * c + b * s) * (r * g)[:, None]
-    big = token.to(tl.int64)
-    tl.store(q + ((big * H + head) * D)[:, None] + col[None, :], y, mask=live & is_q)
-    tl.store(k + ((big * KV + head - H) * D)[:, None] + col[None, :], y, mask=live & ~is_q & ~is_v)
-    tl.store(v + ((big * KV + head - H - KV) * D)[:, None] + col[None, :], a, mask=live & is_v)
+    a, b, o = _load_parts(x + row.to(tl.int64)[:, None] * D, col, wide, live, HALF, D)
+    r = 1.0 / tl.sqrt(_dot(a, a, b, b, o, o, D, HALF) / D + eps)
+    c, s = _angles(cos, sin, token % length, col, live, HALF)
+    f = (r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32))[:, None]
+    left, right, rest = (a * c + b * s) * f, (b * c - a * s) * f, o * f
+    big = token.to(tl.int64)[:, None]
+    to_q, to_k = q + (big * H + head[:, None]) * D, k + (big * KV + head[:, None] - H) * D
+    to_v = v + (big * KV + head[:, None] - H - KV) * D
+    _store_parts(to_q, col, wide, left, right, rest, live & is_q, HALF, D)
+    _store_parts(to_k, col, wide, left, right, rest, live & ~is_q & ~is_v, HALF, D)
+    _store_parts(to_v, col, wide, a, b, o, live & is_v, HALF, D)
 
 
 @triton.jit
 def _heads_backward(dq, dk, dv, x, gain, cos, sin, dx, dots, rows, length, eps,
                     qb, qt, qh, kb, kt, kh, vb, vt, vh, H: tl.constexpr, KV: tl.constexpr,
-                    D: tl.constexpr, HALF: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr):
-    row, col = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, COLS)
+                    D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
+                    BLOCK: tl.constexpr):
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    col, wide = tl.arange(0, PART), tl.arange(0, REST)
     token, head = row // (H + 2 * KV), row % (H + 2 * KV)
-    live = (row < rows)[:, None] & (col < D)[None, :]
+    live = (row < rows)[:, None]
     is_q, is_v = (head < H)[:, None], (head >= H + KV)[:, None]
-    is_k = ~is_q & ~is_v
-    other = tl.where(col < HALF, col + HALF, tl.where(col < 2 * HALF, col - HALF, col))
     b, t = (token // length).to(tl.int64), (token % length).to(tl.int64)
-    from_q = dq + (b * qb + t * qt + head * qh)[:, None]
-    from_k = dk + (b * kb + t * kt + (head - H) * kh)[:, None]
-    from_v = dv + (b * vb + t * vt + (head - H - KV) * vh)[:, None]
-    dy = (tl.load(from_q + col[None, :], mask=live & is_q, other=0.0).to(tl.float32)
-          + tl.load(from_k + col[None, :], mask=live & is_k, other=0.0).to(tl.float32)
-          + tl.load(from_v + col[None, :], mask=live & is_v, other=0.0).to(tl.float32))
-    dz = (tl.load(from_q + other[None, :], mask=live & is_q, other=0.0).to(tl.float32)
-          + tl.load(from_k + other[None, :], mask=live & is_k, other=0.0).to(tl.float32))
-    begin = row.to(tl.int64)[:, None] * D + col[None, :]
-    f = tl.load(x + begin, mask=live & ~is_v, other=0.0).to(tl.float32)
-    r = 1.0 / tl.sqrt(tl.sum(f * f, 1) / D + eps)
-    c, s = _turn(cos, sin, token % length, col, live, HALF)
-    e, n = dy * c - dz * s, f * r[:, None]
-    dot = tl.sum(e * n, 1)
-    g = tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32)
-    back = (r * g)[:, None] * (e - n * (dot / D)[:, None])
-    tl.store(dx + begin, tl.where(is_v, dy, back), mask=live)
+    from_q = dq + b * qb + t * qt + head * qh
+    from_k = dk + b * kb + t * kt + (head - H) * kh
+    from_v = dv + b * vb + t * vt + (head - H - KV) * vh
+    # one pointer a row: each row has one of the three as its source
+    at = tl.where(head < H, from_q, tl.where(head >= H + KV, from_v, from_k))[:, None]
+    da, db, do = _load_parts(at, col, wide, live, HALF, D)
+    begin = row.to(tl.int64)[:, None] * D
+    a, b_, o = _load_parts(x + begin, col, wide, live & ~is_v, HALF, D)
+    r = 1.0 / tl.sqrt(_dot(a, a, b_, b_, o, o, D, HALF) / D + eps)
+    c, s = _angles(cos, sin, token % length, col, live, HALF)
+    ea, eb = da * c - db * s, db * c + da * s  # turned back
+    dot = r * _dot(ea, a, eb, b_, do, o, D, HALF)
+    f = (r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32))[:, None]
+    n = (r * dot / D)[:, None]
+    left, right = tl.where(is_v, da, f * (ea - a * n)), tl.where(is_v, db, f * (eb - b_ * n))
+    _store_parts(dx + begin, col, wide, left, right, tl.where(is_v, do, f * (do - o * n)), live, HALF, D)
     tl.store(dots + token.to(tl.int64) * H + head, dot, mask=(row < rows) & (head < H))
 
 # %% ../nbs/01a_kernels.ipynb #42c8ac63
@@ -81,7 +106,8 @@ def _head_shape(qkv, gain, cos, kv_heads):
     H, half = len(gain), cos.size(1)
     D = width // (H + 2 * kv_heads)
     rows = B * T * (H + 2 * kv_heads)
-    sizes = dict(H=H, KV=kv_heads, D=D, HALF=half, COLS=triton.next_power_of_2(D), BLOCK=32)
+    part, rest = (triton.next_power_of_2(max(1, n)) for n in (half, D - 2 * half))
+    sizes = dict(H=H, KV=kv_heads, D=D, HALF=half, PART=part, REST=rest, BLOCK=32)
     return (B, T, H, D), rows, (triton.cdiv(rows, 32),), sizes
 
 

@@ -64,6 +64,21 @@ def unpack_digits(
     return digits[:count]
 
 # %% ../nbs/04b_kinds.ipynb #0d3cf894
+def _check_packed(c: Tensor, s: Tensor, base: int, group: int):
+    "Raises `QuantError` unless codes and scales belong together."
+    if c.dtype != torch.int8 or c.dim() == 0 or c.numel() == 0:
+        raise QuantError(f"codes are int8 rows, not {c.dtype} of shape {tuple(c.shape)}")
+    if base not in (2, 3) or group < 1:
+        raise QuantError(f"base {base} with groups of {group}: packed codes have base "
+                         "2 or 3 and groups of one column at least")
+    if (c.abs() > 1).any() or (base == 2 and (c == 0).any()):
+        raise QuantError(f"a code is no digit of base {base}")
+    need_shape(s, (c.numel() // c.size(-1), -(-c.size(-1) // group)))
+    if s.dtype not in (torch.float16, torch.float32) or not s.isfinite().all() or (s < 0).any():
+        raise QuantError(f"a scale is negative, NaN or infinite, or {s.dtype} is no float type "
+                         "that is stored")
+
+# %% ../nbs/04b_kinds.ipynb #3eaef90d
 @dataclass(frozen=True, eq=False)
 class Packed:
     "Ternary or binary codes with a scale a group of columns. Raises `QuantError`."
@@ -73,18 +88,7 @@ class Packed:
     group: int = 128  # columns that share a scale
 
     def __post_init__(self):
-        c, s = self.codes, self.scale
-        if c.dtype != torch.int8 or c.dim() == 0 or c.numel() == 0:
-            raise QuantError(f"codes are int8 rows, not {c.dtype} of shape {tuple(c.shape)}")
-        if self.base not in (2, 3) or self.group < 1:
-            raise QuantError(f"base {self.base} with groups of {self.group}: packed codes have base "
-                             "2 or 3 and groups of one column at least")
-        if (c.abs() > 1).any() or (self.base == 2 and (c == 0).any()):
-            raise QuantError(f"a code is no digit of base {self.base}")
-        need_shape(s, (c.numel() // c.size(-1), -(-c.size(-1) // self.group)))
-        if s.dtype not in (torch.float16, torch.float32) or not s.isfinite().all() or (s < 0).any():
-            raise QuantError(f"a scale is negative, NaN or infinite, or {s.dtype} is no float type "
-                             "that is stored")
+        _check_packed(self.codes, self.scale, self.base, self.group)
 
     @property
     def kind(self) -> str:
@@ -133,6 +137,22 @@ class Packed:
         return len(data) * min(8.0, entropy(share)) + 8.0 * self.scale.nbytes
 
 # %% ../nbs/04b_kinds.ipynb #9d94b0e5
+SIMPLE = ("float", "rows", "steps", "packed")  # kinds that a correction can be made of
+KINDS = (*SIMPLE, "lowrank")
+
+
+def _under(name: str, items: dict) -> dict:
+    "The items below a name."
+    return {k[len(name) + 1:]: v for k, v in items.items() if k.startswith(name + ".")}
+
+
+def _own_and_inside(about: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    "A correction's own integers, checked, and those of its children. Raises `QuantError`."
+    own = {k: about.get(k) for k in ("rank", "base.kind", "left.kind", "right.kind")}
+    need_ints(own, rank=(1, 1024), **{k: (0, len(SIMPLE) - 1) for k in own if k != "rank"})
+    return own, {k: v for k, v in about.items() if k not in own}
+
+# %% ../nbs/04b_kinds.ipynb #481993bc
 @dataclass(frozen=True, eq=False)
 class LowRank:
     "A stored tensor plus the product of two stored factors. Raises `QuantError`."
@@ -184,14 +204,11 @@ class LowRank:
     def from_parts(cls, shape: tuple[int, ...], about: dict[str, int],
                    parts: dict[str, Tensor]) -> "LowRank":
         "The inverse of `parts` and `about`. Raises `QuantError`."
-        own = {"rank": about.get("rank")} | {k: about.get(k) for k in
-                                             ("base.kind", "left.kind", "right.kind")}
-        need_ints(own, rank=(1, 1024), **{k: (0, len(SIMPLE) - 1) for k in own if k != "rank"})
+        own, inside = _own_and_inside(about)
         if len(shape) < 2:
             raise QuantError(f"a tensor of shape {shape} has no correction of low rank")
         shapes = {"base": shape, "left": (math.prod(shape[:-1]), own["rank"]),
                   "right": (own["rank"], shape[-1])}
-        inside = {k: v for k, v in about.items() if k not in own}
         if stray := [k for k in [*parts, *inside] if k.partition(".")[0] not in shapes]:
             raise QuantError(f"{stray[0]!r} belongs to no part of a correction of low rank")
         make = lambda name, s: rebuild(SIMPLE[own[f"{name}.kind"]], s, _under(name, inside),
@@ -210,16 +227,7 @@ class LowRank:
         "Ideal bits of all three."
         return sum(t.entropy_bits() for _, t in self._children())
 
-# %% ../nbs/04b_kinds.ipynb #b90ef491
-SIMPLE = ("float", "rows", "steps", "packed")  # kinds that a correction can be made of
-KINDS = (*SIMPLE, "lowrank")
-
-
-def _under(name, items):
-    "The items below a name."
-    return {k[len(name) + 1:]: v for k, v in items.items() if k.startswith(name + ".")}
-
-
+# %% ../nbs/04b_kinds.ipynb #d08e74da
 def rebuild(
     kind: str,  # one of `KINDS`
     shape: tuple[int, ...],

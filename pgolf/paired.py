@@ -115,7 +115,7 @@ class PairedLoss:
                 for s, (a, b), m, e in zip(self.seeds, self.losses, self.means, self.errors)]
         return [*rows, {"seed": "all", "b − a": self.mean, "SE": self.se}]
 
-
+# %% ../nbs/13f_paired.ipynb #0c0923dd
 def mean_and_error(
     differences: Tensor,  # (n,) of each window
 ) -> tuple[float, float]:
@@ -136,7 +136,7 @@ def check_pair(
         raise BenchError(f"{other[0]} is {a} in one variant and {b} in the other, so they would "
                          "not see the same tokens; give both the same")
 
-
+# %% ../nbs/13f_paired.ipynb #9b0052eb
 def paired(
     cfg_a: RunConfig,  # the reference
     cfg_b: RunConfig,  # the variant

@@ -62,7 +62,7 @@ def summarize_run(
         "train_seconds": result.seconds + calib_seconds, "calib_seconds": calib_seconds,
         "startup_seconds": result.startup_seconds,
         "eval_seconds": eval_seconds, "tokens_per_second": result.tokens_per_second,
-        "world_size": getattr(result, "world", 1), "device": result.device_name, "peak_bytes": result.peak_bytes,
+        "world_size": result.world, "device": result.device_name, "peak_bytes": result.peak_bytes,
         "versions": versions(), "code_sha256": code_sha256(cfg), "val_bytes": data.val_bytes,
         "data": {k: v for k, v in data.info.items() if k != "folder"},  # paths stay on this machine
         "audit": {"status": "not audited"},
@@ -146,7 +146,7 @@ def run_nats(run: Run) -> float:
     return nats_per_token(s["val_bpb"], s.get("val_bytes", 0),
                           s.get("data", {}).get("val", {}).get("tokens", 1) - 1)
 
-
+# %% ../nbs/13_runs.ipynb #6bd23161
 def _digits(column: str, value) -> Any:
     "Five decimals for bits per byte, whatever the size; no thousands in a seed."
     return f"{value:.5f}" if "bpb" in column else str(value) if column == "seed" else value
@@ -250,7 +250,7 @@ def leaderboard(
         r["place"] = str(ranks[r["text"]])
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
-
+# %% ../nbs/13_runs.ipynb #4cfd1cb2
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:80rem}table{border-collapse:collapse}
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}h1+h2{margin-top:0}"""
 STRUCK = "color:#a00;text-decoration:line-through"

@@ -8,7 +8,6 @@ __all__ = ['predictor_of', 'offline', 'score_cell', 'check_sealed', 'main']
 # %% ../nbs/10a_sealed.ipynb #0a12ee33
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from .data import Dataset
 from .device import compute_settings, pick_device, pick_dtype
 from .model import GPT, load_weights
 from .predictors import MixPredictor
+from .ranks import child_environment, package_folder
 from .text import read_documents
 from .tokenizer import ByteMeter, Tokenizer
 from .ttt_predictor import scoring_predictor
@@ -86,12 +86,10 @@ def score_cell(folder: str | Path) -> dict:  # bpb, raw_bytes, tokens, seconds
 
 def _environment(home: Path) -> dict:
     keep = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")
-    code = Path(__file__).resolve().parent.parent if "__file__" in globals() else Path.cwd()
     # libraries may lie where only this process was told to look; data folders are not among them
     libraries = [p for p in sys.path if (Path(p) / "torch").is_dir() or (Path(p) / "zstandard").is_dir()]
-    return {k: os.environ[k] for k in keep if k in os.environ} | {
-        "HOME": str(home), "TMPDIR": str(home), "USER": "sealed",
-        "PYTHONPATH": os.pathsep.join([str(code), *libraries]), "PYTHONDONTWRITEBYTECODE": "1"}
+    return child_environment([package_folder(), *libraries], keep, HOME=str(home), TMPDIR=str(home),
+                             USER="sealed", PYTHONDONTWRITEBYTECODE="1")
 
 # %% ../nbs/10a_sealed.ipynb #7b9dd091
 def check_sealed(

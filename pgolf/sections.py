@@ -102,7 +102,7 @@ def bytes_of(
     "Bytes of a section before compression."
     return sum(np.dtype(part.dtype).itemsize * part.size for _, part in members)
 
-
+# %% ../nbs/04a_sections.ipynb #b7a77aad
 def damaged(what: str) -> ArtifactError:
     "The error for bytes that contradict themselves."
     return ArtifactError(f"{what}; the artifact is damaged, copy or pack it again")
@@ -127,7 +127,7 @@ def check_tensors(
         raise ArtifactError(f"{weights:,} weights are declared; an artifact of {file_bytes:,} "
                             f"bytes may have {limit:,}")
 
-
+# %% ../nbs/04a_sections.ipynb #fbeaca71
 def _check_section(s: SectionEntry, members: list[tuple[TensorEntry, PartEntry]]):
     what = f"section {s.group}/{s.part}"
     if s.coder == "zstd":

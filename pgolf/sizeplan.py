@@ -64,6 +64,11 @@ class SizePlan:
         return f"<table><tr><th>group</th><th>planned bytes</th></tr>{cells}</table>"
 
 # %% ../nbs/04l_sizeplan.ipynb #3ef66b2c
+def _finest_bits(shape: tuple[int, ...]) -> float:
+    "Bits of a Gaussian tensor with a byte for each row's largest weight."
+    return math.prod(shape) * entropy(gaussian_cells(mean_largest(shape[-1]) / 127, 127))
+
+
 GAUSSIAN_TERNARY = 1.536  # bits of a digit: zeros below 0.612 standard deviations
 
 
@@ -88,12 +93,24 @@ def _fixed_bits(name: str, shape: tuple[int, ...], cfg: RunConfig, method: str) 
         return 8 * code_bytes(shape, bits, clip, "sdclip")
     return math.prod(shape) * entropy(gaussian_cells(clip / code_limit(bits), code_limit(bits)))
 
+# %% ../nbs/04l_sizeplan.ipynb #d4d4c170
+def _steps_bits(rows: int) -> float:
+    "Row steps in half precision: eleven bits each, sixteen while zstd has few to learn from."
+    return 11.0 * rows + 5.0 * min(rows, 256)
 
-def _finest_bits(shape: tuple[int, ...]) -> float:
-    "Bits of a Gaussian tensor with a byte for each row's largest weight."
-    return math.prod(shape) * entropy(gaussian_cells(mean_largest(shape[-1]) / 127, 127))
+
+def _float_bits(shape: tuple[int, ...]) -> float:
+    "A half-precision tensor under zstd: a matrix of Gaussians, or gains that resemble each other."
+    return (12.9 if math.prod(shape) > 4096 else 12.0) * math.prod(shape)
 
 
+def _overhead(shapes: list[tuple[int, ...]], coded: bool) -> float:
+    "Bits that a group's sections take beside their weights: frames, told spreads, first floats."
+    if coded:
+        return 8.0 * 50 + _steps_bits(sum(math.prod(s[:-1]) for s in shapes))
+    return 8.0 * 15 + 1.5 * min(sum(map(math.prod, shapes)), 1024)
+
+# %% ../nbs/04l_sizeplan.ipynb #18103fc4
 def _header_bytes(cfg: RunConfig, shapes: dict[str, tuple[int, ...]], method: str) -> int:
     "Bytes of everything but the payload: settings, tables, checksum."
     unknown = hashlib.sha256(cfg.preset.encode()).hexdigest()  # in place of the tokenizer's hash
@@ -111,22 +128,15 @@ def _header_bytes(cfg: RunConfig, shapes: dict[str, tuple[int, ...]], method: st
         tensors.append((n, *row))
     return header_size(user, tensors, cfg.quant.zstd_level)
 
-
-def _steps_bits(rows: int) -> float:
-    "Row steps in half precision: eleven bits each, sixteen while zstd has few to learn from."
-    return 11.0 * rows + 5.0 * min(rows, 256)
-
-
-def _float_bits(shape: tuple[int, ...]) -> float:
-    "A half-precision tensor under zstd: a matrix of Gaussians, or gains that resemble each other."
-    return (12.9 if math.prod(shape) > 4096 else 12.0) * math.prod(shape)
-
-
-def _overhead(shapes: list[tuple[int, ...]], coded: bool) -> float:
-    "Bits that a group's sections take beside their weights: frames, told spreads, first floats."
-    if coded:
-        return 8.0 * 50 + _steps_bits(sum(math.prod(s[:-1]) for s in shapes))
-    return 8.0 * 15 + 1.5 * min(sum(map(math.prod, shapes)), 1024)
+# %% ../nbs/04l_sizeplan.ipynb #c7353b12
+def _code_bits(groups: dict, cfg: RunConfig, method: str, room: float) -> dict:
+    "Bits of the codes of every group: by the law, or filling the room as far as finest steps do."
+    if cfg.quant.target == "fixed":
+        return {g: sum(_fixed_bits(n, s, cfg, method) for n, s in m.items())
+                for g, m in groups.items()}
+    finest = {g: sum(map(_finest_bits, m.values())) for g, m in groups.items()}
+    share = min(1.0, max(room, 0.0) / max(sum(finest.values()), 1.0))
+    return {g: b * share for g, b in finest.items()}
 
 
 def plan(
@@ -148,13 +158,3 @@ def plan(
         sizes[g[0]] = sizes.get(g[0], 0.0) + (fixed[g] + codes.get(g, 0.0)) / 8
     sizes["header"] = header
     return SizePlan({group: int(size) for group, size in sizes.items()}, code, limit)
-
-
-def _code_bits(groups: dict, cfg: RunConfig, method: str, room: float) -> dict:
-    "Bits of the codes of every group: by the law, or filling the room as far as finest steps do."
-    if cfg.quant.target == "fixed":
-        return {g: sum(_fixed_bits(n, s, cfg, method) for n, s in m.items())
-                for g, m in groups.items()}
-    finest = {g: sum(map(_finest_bits, m.values())) for g, m in groups.items()}
-    share = min(1.0, max(room, 0.0) / max(sum(finest.values()), 1.0))
-    return {g: b * share for g, b in finest.items()}

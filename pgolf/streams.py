@@ -35,27 +35,20 @@ def batches(docs: Iterable[tuple[str, str]], size: int = BATCH) -> Iterator[list
     if batch:
         yield batch
 
-
+# %% ../nbs/00e_streams.ipynb #2dc84db7
 def encode_shards(
     docs: Iterable[tuple[str, str]],  # (name, text)
     tokenizer: Tokenizer,
     folder: Path,  # must exist
     split: str,  # train or val
-    limit: int = 1
-    << 30,  # tokens of one shard; documents are not cut, so a batch more is possible
+    limit: int = 1 << 30,  # tokens of one shard; documents are not cut: a batch more is possible
     total: int | None = None,  # UTF-8 bytes to come, for the progress bar
 ) -> dict:  # docs, bytes, tokens, unknown, sha256
     "Writes `pgolf_{split}_{i:06d}.bin`: BOS doc BOS doc …, and says what was written."
     seen = {"docs": 0, "bytes": 0, "tokens": 0, "unknown": 0}
     digest, shard, waiting = hashlib.sha256(), 0, iter(batches(docs))
-    bar = tqdm(
-        total=total,
-        unit="B",
-        unit_scale=True,
-        desc=f"tokenising {split}",
-        file=sys.stdout,
-        mininterval=5,
-    )
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"tokenising {split}",
+               file=sys.stdout, mininterval=5)
 
     def chunks():
         written = 0
@@ -64,12 +57,8 @@ def encode_shards(
             digest.update(b"".join(r + b"\0" for r in raw))
             ids = np.concatenate(tokenizer.encode(texts))
             size = sum(map(len, raw))
-            new = {
-                "docs": len(texts),
-                "bytes": size,
-                "tokens": len(ids),
-                "unknown": tokenizer.unknown(ids),
-            }
+            new = {"docs": len(texts), "bytes": size, "tokens": len(ids),
+                   "unknown": tokenizer.unknown(ids)}
             seen.update({k: seen[k] + v for k, v in new.items()})
             bar.update(size)
             yield ids

@@ -12,11 +12,13 @@ import json
 import math
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import TqdmWarning
 
 from .bundle import code_sha256
 from .config import ConfigError, PgolfError, load_preset
@@ -144,10 +146,12 @@ def trial_bpb(
 
 def optuna_module():
     "Optuna, or a `SweepError` that says how to get it."
-    try:
-        return importlib.import_module("optuna")
-    except ImportError as e:
-        raise SweepError('the search needs Optuna: pip install -e ".[sweep]"') from e
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # it asks for widgets that nothing here shows
+        try:
+            return importlib.import_module("optuna")
+        except ImportError as e:
+            raise SweepError('the search needs Optuna: pip install -e ".[sweep]"') from e
 
 
 def open_study(

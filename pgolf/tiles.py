@@ -16,9 +16,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 @triton.jit
 def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-                     GROUP: tl.constexpr, KIND: tl.constexpr, LEAKY: tl.constexpr):
+                     GROUP: tl.constexpr, KIND: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr):
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
-    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS):
+    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
         group = tile // (GROUP * across)
         high = tl.minimum(down - group * GROUP, GROUP)
         m = (group * GROUP + (tile % (GROUP * across)) % high) * BM
@@ -45,17 +45,18 @@ def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, M, N, K, slope,
                 tl.store(slope_out + at, 2.0 * low * tl.where(u > 0, 1.0, slope), mask=live)
 
 # %% ../nbs/01a_tiles.ipynb #24a50278
-TILE = dict(BM=128, BN=128, BK=64, GROUP=8)  # 8 warps, 4 stages of 32 KB
+TILE = dict(BM=128, BN=128, BK=64, GROUP=8, FLAT=True)  # 3 stages of 32 KB, two programs a multiprocessor
 
 
 def _matmul(a, b, saved, slope, kind, tile):
     (M, K), N, leaky = a.shape, b.size(0), slope != 0
-    t = {**TILE, **(tile or {})}
-    warps, stages = t.pop("num_warps", 8), t.pop("num_stages", 4)
+    two = leaky and kind == "up"  # results, so more to write than to multiply
+    t = {**TILE, "FLAT": not two, **(tile or {})}
+    warps, stages = t.pop("num_warps", 8 if two else 4), t.pop("num_stages", 3)
     out = a.new_empty(M, N)
     slopes = a.new_empty(M, N) if leaky and kind == "up" else a.new_empty(0)
     card = torch.cuda.get_device_properties(a.device) if a.is_cuda else None
-    programs = card.multi_processor_count if card else 2
+    programs = t.pop("each", 2) * (card.multi_processor_count if card else 2)
     descs = (TensorDescriptor.from_tensor(x, [t[n], t["BK"]]) for x, n in ((a, "BM"), (b, "BN")))
     _matmul_epilogue[(programs,)](*descs, out, slopes, saved, M, N, K, slope, PROGRAMS=programs,
                                   **t, KIND=kind, LEAKY=leaky, num_warps=warps, num_stages=stages)

@@ -19,8 +19,9 @@ from .checkpoint import TrainError, save_weights
 from .config import ConfigError, PgolfError, RunConfig
 from .device import compute_settings
 from .model import GPT, scoring_weights
-from .quantize import calibrate, polisher
+from .quantize import calibrate, polisher, training_stats
 from .ranks import ALONE, Ranks
+from .resume import on_main
 from .trainer import Trainer
 
 # %% ../nbs/10h_trainclock.ipynb #72d3a64d
@@ -79,35 +80,50 @@ def random_network(trainer: Trainer) -> GPT:  # on the trainer's device
     return model.to(trainer.device).eval()
 
 
-def _calibration(trainer, data):
+def _calibration(trainer, data, run_dir):
     "What the run will do to its weights on the training clock."
-    cfg, model = trainer.cfg, random_network(trainer)
-    with compute_settings(cfg, trainer.device), contextlib.redirect_stdout(io.StringIO()):
-        stats = calibrate(model, data, cfg)
+    cfg, model, ranks = trainer.cfg, random_network(trainer), trainer.ranks
+
+    def alone():  # the part that one process does
+        if ranks.world > 1 and shared is not None:
+            _write(run_dir, shared.to_tensors())
+        stats = calibrate(model, data, cfg, stats=shared)
         if cfg.quant.tune_steps:
             compress(scoring_weights(model.state_dict()), cfg, stats,
                      polish=polisher(model, data, cfg))
 
+    with compute_settings(cfg, trainer.device), contextlib.redirect_stdout(io.StringIO()):
+        shared = training_stats(model, data, cfg, ranks)
+        on_main(ranks, alone, share=False)
 
-def _saving(trainer, run_dir):
-    "Weights on disk, twice where an average will leave the last weights beside it."
+
+def _write(run_dir, tensors):
+    "A file of these tensors, for a moment."
     path = run_dir / "checkpoint" / "rehearsal.safetensors"
-    for _ in range(1 + (trainer.average is not None or trainer.cfg.train.patience > 0)):
-        save_weights(path, trainer.model.state_dict())
+    save_weights(path, tensors)
     path.unlink()
 
 
+def _saving(trainer, run_dir):
+    "Weights on disk, twice where an average will leave the last weights beside it."
+    for _ in range(1 + (trainer.average is not None or trainer.cfg.train.patience > 0)):
+        _write(run_dir, trainer.model.state_dict())
+
+# %% ../nbs/10h_trainclock.ipynb #c3b89466
 def rehearse(
     trainer: Trainer,  # warmed up
     data,  # a `Dataset`
     run_dir: Path,
-) -> dict[str, float]:  # what follows the last step -> seconds it took
-    "Does what follows training once, and times it. Raises `TrainError` where it cannot be done."
-    parts = {"saving": lambda: _saving(trainer, run_dir)}
+) -> dict[str, float]:  # what follows the last step -> seconds it took rank 0
+    """Does what follows training once, on all ranks, and times it.
+
+    Raises `TrainError` where it cannot be done.
+    """
+    parts = {"saving": lambda: on_main(trainer.ranks, lambda: _saving(trainer, run_dir))}
     if trainer.held_out is not None:
         parts["held-out look"] = lambda: trainer.held_out.loss(trainer.loss_fn)
     if trainer.cfg.quant.calib_tokens or trainer.cfg.quant.tune_steps:
-        parts["calibration"] = lambda: _calibration(trainer, data)
+        parts["calibration"] = lambda: _calibration(trainer, data, run_dir)
     seconds = {}
     for name, part in parts.items():
         clock = Clock()
@@ -118,9 +134,9 @@ def rehearse(
                              "train.reserve_seconds a number: nothing is rehearsed then)") from e
         trainer.synchronize()
         seconds[name] = clock()
-    return seconds
+    return trainer.ranks.share(seconds)
 
-
+# %% ../nbs/10h_trainclock.ipynb #0e82dd0d
 def needs_rehearsal(cfg: RunConfig) -> bool:
     "Whether the reserve is to be measured: wanted, and not lost in half of the budget."
     close = cfg.train.max_seconds > cfg.budget.train_seconds / 2
