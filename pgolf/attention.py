@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from .base import ConfigError, ModelConfig
+from .flash4 import flash4
 from .fused import heads, xsa
 from .fusedmm import linear_fp8
 from .layers import Linear, Lora, rms
@@ -47,8 +48,11 @@ def attend(
     k: Tensor,  # (B, kv, T, h)
     v: Tensor,  # (B, kv, T, hv)
     mask: Tensor | BlockMask | None = None,  # of `attention_mask`; None: causal
+    kernel: str = "sdpa",  # PyTorch's choice, or where there is no mask a name of `pgolf.flash4.FORMS`
 ) -> Tensor:  # (B, H, T, hv)
     "Softmax attention; query head i reads kv head i·kv // H."
+    if mask is None and kernel != "sdpa":
+        return flash4(*(x.transpose(1, 2) for x in (q, k, v)), kernel)[0].transpose(1, 2)
     gqa = q.size(1) != k.size(1)
     if isinstance(mask, Packed):
         if q.is_cuda:
@@ -152,6 +156,7 @@ class Differential(nn.Module):
 class Heads(nn.Module):
     "Queries, keys and values of a layer: query/key norm, q gain and RoPE."
     fused = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
+    kernel = "sdpa"  # behind attention
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -244,7 +249,7 @@ class Attention(Heads):
         else:
             q, k, own = self.plain_heads(x, lora, rows)
         v = self.value_mix(own, v0, ve)
-        y = attend(q, k, v, mask) if self.diff is None else self.diff(q, k, v, mask)
+        y = attend(q, k, v, mask, self.kernel) if self.diff is None else self.diff(q, k, v, mask)
         y = self.without_self(y, v, rows) if self.excludes_self(x.size(1)) else y
         y = y if self.gate is None else self.gate(y, take_rows(x, rows))
         return self.proj(y.transpose(1, 2).flatten(2), lora.get("proj"), scale), own

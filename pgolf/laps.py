@@ -182,11 +182,6 @@ class Output:
         return moment, text
 
 # %% ../nbs/13d_laps.ipynb #fcf62a02
-def _failed(contestant, what, output):
-    last = "\n".join(f"    {line[:200]}" for line in output.tail) or "    (nothing)"
-    return BenchError(f"{contestant.name}: {what}. Its last lines:\n{last}")
-
-
 @dataclass
 class _Stopwatch:
     "Counts from the first line at or after `skip` to the first line `seconds` later."
@@ -207,6 +202,11 @@ class _Stopwatch:
     def done(self):
         "Whether enough was timed."
         return len(self.marks) > 1 and self.marks[-1][0] - self.marks[0][0] >= self.seconds
+
+# %% ../nbs/13d_laps.ipynb #aac16e98
+def _failed(contestant, what, output):
+    last = "\n".join(f"    {line[:200]}" for line in output.tail) or "    (nothing)"
+    return BenchError(f"{contestant.name}: {what}. Its last lines:\n{last}")
 
 
 def _listen(contestant, process, watch, patience):
@@ -241,7 +241,7 @@ def _check_end(contestant, process, watch, output):
         raise _failed(contestant, f"ended before two lines at or after step {watch.skip} could be "
                       "compared; give it more steps, or print more often", output)
 
-
+# %% ../nbs/13d_laps.ipynb #7d31f51c
 def run_lap(
     contestant: Contestant,
     seconds: float,  # of the timed part

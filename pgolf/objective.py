@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RunConfig
+from .device import training_attention
 from .heads import mtp_loss
 from .model import GPT
 from .regions import use_kernels
@@ -42,7 +43,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
-        use_kernels(model, cfg.train.kernels, cfg.train.fp8)  # until training is finished
+        attention = training_attention(cfg, next(model.parameters()).device)
+        use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention)  # until training is finished
 
     def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
         "Mean nll of the next token, with weights and without."

@@ -76,7 +76,7 @@ class StepProfile(_Record):
     torch: str = Field(min_length=1)
     variants: tuple[Variant, ...] = Field(min_length=1)
 
-
+# %% ../nbs/13g_profiles.ipynb #84707668
 def save_profile(
     found: StepProfile,
     path: str | Path,
@@ -92,16 +92,16 @@ def latest_profile(
     found = sorted(Path(root).glob("*/prof.json"))
     return found[-1] if found else None
 
-# %% ../nbs/13g_profiles.ipynb #84707668
+# %% ../nbs/13g_profiles.ipynb #ac971e9d
 PATTERNS = {
     "attention": r"flash|fmha|sdpa|attention|_attn|cudnn::fusion|cudnn_generated.*(fprop|bprop)",
     "loss": r"log_softmax|softmax_online|nll_loss|cross_entropy|softcap|logsumexp",
     "optimizer": r"adam|multi_tensor_apply|_foreach|newton|lerp|momentum",
     "matmul": r"gemm|matmul|cutlass|nvjet|triton_mm|triton_tem|splitk"
-              r"|aten::(addmm|bmm|mm|_scaled_mm|baddbmm|linear)\b",
+              r"|aten::(addmm|bmm|mm|_scaled_mm|baddbmm|linear)\b|^_gram(_\d|$)",
     "memory": r"memcpy|memset|fillfunctor|direct_copy"
-              r"|aten::(copy_|fill_|zero_|cat|clone|index|gather|embedding)",
-    "pointwise": r"triton_|elementwise|vectorized|reduce|norm|aten::",
+              r"|aten::(copy_|fill_|zero_|cat|clone|index|gather|embedding)|^_sum_rows",
+    "pointwise": r"triton_|elementwise|vectorized|reduce|norm|aten::|^_(heads|xsa)_|^_rms(_\d|$)",
 }
 
 

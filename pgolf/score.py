@@ -199,6 +199,7 @@ class Scorer:
     def warm_up(self, windows: Windows, hints: bool = False, most: int = 0) -> float:
         "Seconds to compile and run every shape of the windows once, on synthetic tokens."
         begin, B, L = time.perf_counter(), self.cfg.batch_seqs, self.cfg.seq_len
+        most = most or (B if self.packs else 0)  # these tokens are a document a window
         gen = torch.Generator().manual_seed(0)
         ids = torch.randint(self.model.cfg.vocab_size, (L + 1,), generator=gen)
         if most >= B * 8:

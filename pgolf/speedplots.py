@@ -24,6 +24,12 @@ def kind_color(
     "The colour of a kind of work; grey for one that is not known."
     return KINDS.get(kind, KINDS["other"])
 
+# %% ../nbs/00b_speedplots.ipynb #0d0edc57
+def _named_rows(ax, names, xlabel: str, title: str = ""):
+    "An axis with a row for each name, from the top."
+    ax.set(yticks=range(len(names)), yticklabels=list(names), ylim=(len(names) - 0.5, -0.5),
+           xlabel=xlabel, title=title)
+
 # %% ../nbs/00b_speedplots.ipynb #3d63069e
 @styled
 def ratio_plot(
@@ -41,9 +47,8 @@ def ratio_plot(
         if goals and name in goals:
             ax.plot([goals[name]] * 2, [i - 0.35, i + 0.35], "--", color=COLORS[1])
     ax.axvline(1, color="#444444", lw=0.8)
-    ax.set(yticks=range(len(ratios)), yticklabels=list(ratios), ylim=(len(ratios) - 0.5, -0.5),
-           xlabel="tokens/s over the other's (dots: rounds, bar: median, dashed: goal)",
-           title=title)
+    _named_rows(ax, ratios, "tokens/s over the other's (dots: rounds, bar: median, dashed: goal)",
+                title)
     return fig
 
 # %% ../nbs/00b_speedplots.ipynb #93465010
@@ -73,8 +78,7 @@ def timeline(
         bars = [((e["start_us"] - start) / 1e3, e["us"] / 1e3) for e in mine]
         ax.broken_barh(bars, (lane - 0.38, 0.76), color=kind_color(kind), lw=0)
     labels = [f"{kind} {us / 1e3:,.1f} ms" for kind, us in totals.items()]
-    ax.set(yticks=range(len(totals)), yticklabels=labels, ylim=(len(totals) - 0.5, -0.5),
-           xlabel="milliseconds", title=title)
+    _named_rows(ax, labels, "milliseconds", title)
     if span:
         ax.set_xlim(*span)
     return fig
@@ -96,8 +100,7 @@ def class_bars(
         ax.barh(range(len(variants)), width, left=left, color=kind_color(kind), label=kind,
                 height=0.6)
         left += width
-    ax.set(yticks=range(len(variants)), yticklabels=list(variants),
-           ylim=(len(variants) - 0.5, -0.5), xlabel="nanoseconds a token", title=title)
+    _named_rows(ax, variants, "nanoseconds a token", title)
     ax.legend(ncols=len(kinds), loc="lower center", fontsize=8,
               bbox_to_anchor=(0.5, 1.12 if title else 1.0))
     return fig
@@ -142,9 +145,8 @@ def _floors(ax, parts):
         ax.barh(i - 0.19, p["floor_ns"], 0.36, color=kind_color(p["class"]), alpha=0.4)
         if p.get("measured_ns"):
             ax.barh(i + 0.19, p["measured_ns"], 0.36, color=kind_color(p["class"]))
-    ax.set(yticks=range(len(parts)), ylim=(len(parts) - 0.5, -0.5),
-           yticklabels=[f"{p['name']}  {i + 1}" for i, p in enumerate(parts)],
-           xlabel="ns a token (pale: floor, full: measured)")
+    names = [f"{p['name']}  {i + 1}" for i, p in enumerate(parts)]
+    _named_rows(ax, names, "ns a token (pale: floor, full: measured)")
 
 
 @styled

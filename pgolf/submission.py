@@ -6,6 +6,7 @@
 __all__ = ['START', 'About', 'checked', 'submission_json', 'readme', 'submission']
 
 # %% ../nbs/13d_submission.ipynb #ac6ec459
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 from .config import load_preset
 from .form import SubmissionError, check_submission
-from .runs import Run, Seeds, standing, summarize
+from .runs import Run, Seeds, named_run, standing, summarize, verdict
 from .stats import MARGIN, spread
 from .tables import table
 
@@ -31,10 +32,10 @@ class About:
     name: str = ""  # of the submission; empty: the preset's
     blurb: str = ""  # one paragraph for the README
     record_nats: float | None = None  # record to be beaten, nats per token; None: no claim
-    margin: float = MARGIN
-    seeds: tuple[int, ...] = ()  # that must be there; empty: any three
+    margin: float = MARGIN  # nats per token it has to be beaten by
+    seeds: tuple[int, ...] = ()  # all of them, no other; empty: those of the runs, three at least
 
-
+# %% ../nbs/13d_submission.ipynb #73a15e2a
 def _check_audit(run: Run):
     "No rule may be broken, and the audit must have been made."
     s = run.summary
@@ -71,20 +72,27 @@ def _script(run: Run) -> bytes:
                               "as code; it was changed after the run")
     return data
 
-
+# %% ../nbs/13d_submission.ipynb #b5706a56
 def _seedless(script: bytes) -> bytes:
     "The script without its default seed, which stands at the start of the second line."
     head, _, rest = script.partition(b";")  # "# coding: latin-1\\nS=      1337"
     return head.split(b"S=")[0] + rest
 
 
+def _named(seeds) -> str:
+    return ", ".join(map(str, seeds))
+
+
 def _check_seeds(found: list[int], about: About):
     wanted = about.seeds or found
     if missing := [s for s in wanted if s not in found]:
-        raise SubmissionError(f"seed {', '.join(map(str, missing))} is missing; found {', '.join(map(str, found))}")
+        raise SubmissionError(f"seed {_named(missing)} is missing; the runs have {_named(found)}. Train it, or name its run")
+    if extra := [s for s in found if s not in wanted]:
+        raise SubmissionError(f"seed {_named(extra)} was not named, the seeds are {_named(wanted)}. Seeds are chosen before "
+                              "they are run: leave its run out if it belongs to something else")
     if not about.seeds and len(found) < 3:
-        raise SubmissionError(f"seeds are missing: a submission has three, found {', '.join(map(str, found))}; "
-                              "train more, or say which seeds it has")
+        raise SubmissionError(f"seeds are missing: a submission has three, the runs have {_named(found)}; "
+                              "train more, or say which seeds it has (--seeds)")
 
 
 def checked(
@@ -92,7 +100,7 @@ def checked(
     about: About,
 ) -> tuple[Seeds, bytes, list[str]]:  # the runs by seed, their script, a log for each
     "Runs that make a submission. Raises `SubmissionError`, `RunError`: why they do not."
-    seeds = summarize(runs)
+    seeds = summarize([r if isinstance(r, Run) else named_run(r) for r in runs])
     _check_seeds([r["seed"] for r in seeds.rows], about)
     for run in seeds.runs:
         _check_audit(run)
@@ -215,7 +223,7 @@ def readme(seeds: Seeds, about: About, values: dict[str, Any]) -> str:
              + f"), {values['bytes_total']:,} bytes at most, on {values['hardware']}.",
              "## Seeds", seeds.table()._repr_markdown_()]
     if "p_value" in values:
-        parts += ["## Against the record", str(seeds.t_test(about.record_nats, about.margin)) + "."]
+        parts += ["## Against the record", verdict(seeds.t_test(about.record_nats, about.margin)) + "."]
     parts += ["## Rules", _audits(seeds), "## Settings", _settings(seeds.runs[0]), "## How to run it",
               _how_to(seeds)]
     return "\n\n".join(p for p in parts if p) + "\n"
@@ -244,8 +252,17 @@ def _fill(folder: Path, seeds: Seeds, script: bytes, logs: list[str], about: Abo
         shutil.copy(seeds.runs[0].path / name, folder / name)
 
 
+def _day(date: str) -> str:
+    "The date of a submission, checked; today's, UTC, if none is given."
+    if not date:
+        return datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    with contextlib.suppress(ValueError):
+        return datetime.strptime(date, "%Y-%m-%d").strftime("%Y-%m-%d")
+    raise SubmissionError(f"date={date!r} is no day; write it as YYYY-MM-DD, like 2026-01-31")
+
+
 def submission(
-    runs: Sequence[Run | str | Path],  # audited, one for each seed
+    runs: Sequence[Run | str | Path],  # audited, one for each seed; folders, or names under `runs/`
     out: str | Path,  # a folder that does not exist yet
     about: About,
     date: str = "",  # YYYY-MM-DD; empty: today, UTC
@@ -254,8 +271,8 @@ def submission(
     out = Path(out)
     if out.exists():
         raise SubmissionError(f"{out} exists already; name another folder, or remove it")
+    date = _day(date)
     seeds, script, logs = checked(runs, about)
-    date = date or datetime.now(timezone.utc).strftime("%Y-%m-%d")
     part = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

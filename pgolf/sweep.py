@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SweepError', 'Span', 'read_space', 'inner_split', 'check_unseen', 'trial_bpb', 'optuna_module', 'open_study',
-           'search', 'sweep', 'trial_table', 'importances', 'progress_figure', 'contour_figure']
+           'search', 'sweep', 'trial_table', 'best_overrides', 'importances', 'progress_figure', 'contour_figure']
 
 # %% ../nbs/13l_search.ipynb #c51d5d2d
 import importlib
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from tqdm import TqdmWarning
 
 from .bundle import code_sha256
@@ -143,7 +144,7 @@ def trial_bpb(
         out.append(score(model, inner, without_overlap(cfg), progress=False).bpb())
     return out
 
-
+# %% ../nbs/13l_search.ipynb #59eca377
 def optuna_module():
     "Optuna, or a `SweepError` that says how to get it."
     with warnings.catch_warnings():
@@ -179,6 +180,10 @@ def open_study(
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=8)
     return study
 
+# %% ../nbs/13l_search.ipynb #5f1331a2
+def _words(settings):
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())
+
 
 def search(
     study,  # of `open_study`
@@ -198,14 +203,13 @@ def search(
             raise optuna.TrialPruned() from e
         value = float(np.mean(found))
         trial.set_user_attr("bpb of each seed", found)
-        said = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())
-        print(f"trial {trial.number}: {value:.4f} bpb, {said}", flush=True)
+        print(f"trial {trial.number}: {value:.4f} bpb, {_words(settings)}", flush=True)
         return value if math.isfinite(value) else 1e9
 
     done = [t for t in study.trials if t.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)]
     study.optimize(objective, n_trials=max(trials - len(done), 0))
 
-
+# %% ../nbs/13l_search.ipynb #d454a766
 def sweep(
     preset: str,
     space: str,  # see `read_space`
@@ -246,18 +250,26 @@ def trial_table(
     return table([{"trial": t.number, "bpb": t.value, **t.params} for t in rows])
 
 
+def best_overrides(
+    study,
+) -> str:  # "optim.matrix_lr=0.04 model.mlp_mult=2"; empty if no trial was finished
+    "The settings of the best trial."
+    best = min(_complete(study), key=lambda t: t.value, default=None)
+    return _words(best.params) if best else ""
+
+
 def importances(
     study,
-) -> dict[str, float]:  # setting → share, largest first; empty with too few trials
+) -> dict[str, float]:  # setting → share, largest first; empty: too few trials, or all equal
     "How much of the difference between good and all trials each setting explains (PED-ANOVA, Watanabe et al. 2023)."
-    keys = {k for t in _complete(study) for k in t.params}
-    if len(_complete(study)) < 8 or len(keys) < 2:
+    done = _complete(study)
+    if len(done) < 8 or len({t.value for t in done}) < 2 or len({k for t in done for k in t.params}) < 2:
         return {}
     optuna = optuna_module()
     judge = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return dict(optuna.importance.get_param_importances(study, evaluator=judge))
 
-
+# %% ../nbs/13l_search.ipynb #dfca14e7
 @styled
 def progress_figure(study):
     "bpb of every trial, the best so far, and the importance of the settings."
@@ -269,13 +281,20 @@ def progress_figure(study):
     left.plot([t.number for t in done], values, "o", ms=4, color=COLORS[0], label="trial")
     left.plot([t.number for t in done], np.minimum.accumulate(values), color=COLORS[1], label="best so far")
     left.set(xlabel="trial", ylabel="bpb, held-out training text", title="the search")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend()
     shares = importances(study)
-    right.barh(list(shares)[::-1], list(shares.values())[::-1], color=COLORS[2])
-    right.set(xlabel="share of the importance", title="what matters" if shares else "8 trials, 2 settings at least: importance")
+    right.set(title="what matters")
+    if shares:
+        right.barh(list(shares)[::-1], list(shares.values())[::-1], color=COLORS[2])
+        right.set(xlabel="share of the importance")
+    else:
+        right.set_axis_off()
+        right.text(0.5, 0.5, f"importance needs 8 trials with different values\nand 2 settings; finished so far: {len(done)}",
+                   ha="center", va="center", transform=right.transAxes, color="#777777")
     return fig
 
-
+# %% ../nbs/13l_search.ipynb #9a587972
 def _axis(ax, side, key, done):
     "Numbers of a setting's values, and the axis set up for them."
     values = [t.params[key] for t in done]
