@@ -24,6 +24,8 @@ from nbdev.serve import proc_nbs
 
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 CDN_TAG = re.compile(r'\s*<(?:link|script)\b[^>]*//cdn\.jsdelivr\.net/npm/katex[^>]*>(?:</script>)?')
+CODE = re.compile(r"<(pre|code)\b.*?</\1>", re.S)
+CODE_LINK = re.compile(r"\[`([\w.]+)`\]\(https://pgolf-lab[^)]*\)")  # nbdev's, where Markdown is not read
 KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 
 
@@ -101,6 +103,9 @@ def finish(site):
         if page.suffix == ".html":
             text = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', text)  # of HTML outputs
             text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, text)))
+            text = CODE.sub(lambda m: CODE_LINK.sub(r"\1", m[0]), text)
+        else:  # words alone
+            text = CODE_LINK.sub(r"\1", text)
         page.write_text(old.sub(lambda m: names[m[0]], text), encoding="utf-8")
     for long, short in names.items():
         (site / long).rename(site / short)
@@ -154,8 +159,11 @@ def problems(site):
                 yield f"{name} links to {link}, which does not exist"
             elif target in pages and anchor and unquote(anchor) not in pages[target].ids:
                 yield f"{name} links to {link}: no such place on that page"
-        if 'class="math' in (site / name).read_text(encoding="utf-8"):
+        text = (site / name).read_text(encoding="utf-8")
+        if 'class="math' in text:
             yield f"{name} holds a formula that was not converted"
+        if any(CODE_LINK.search(m[0]) for m in CODE.finditer(text)):
+            yield f"{name} shows the source of a link in its code"
     found = {e["href"].split("#")[0] for e in json.loads((site / "search.json").read_text("utf-8"))}
     yield from (f"{n} is not in the search index" for n in set(pages) - found)
 
