@@ -139,10 +139,23 @@ def tests(log):
     started, done = (
         {Path(p).name for p in re.findall(rf"{word} (\S+?\.ipynb)", text)}
         for word in ("Starting", "- Completed"))
-    _, _, tail = text.partition("nbdev Tests Failed On The Following Notebooks:")
-    failed = {ln.strip() for ln in tail.splitlines() if ln.strip().endswith(".ipynb")}
-    failed |= started - done  # died on the way
+    failed = listed(text) | (started - done)  # the latter died on the way
     print(len(done - failed), max(1, len(failed)))
+
+
+def listed(text):
+    "Notebooks that nbdev_test names as failed at its end."
+    _, _, tail = text.partition("nbdev Tests Failed On The Following Notebooks:")
+    return {ln.strip() for ln in tail.splitlines() if ln.strip().endswith(".ipynb")}
+
+
+def failures(log):
+    "Prints which notebooks failed and the last words of every traceback in an nbdev_test log."
+    text = Path(log).read_text(encoding="utf-8", errors="replace")
+    print("failed:", ", ".join(sorted(listed(text))) or "no notebook was named")
+    for said in re.split(r"^(?=Traceback|Error in )", text, flags=re.M)[1:]:
+        lines = re.split(r"^(?:Starting|- Completed) ", said, maxsplit=1, flags=re.M)[0].splitlines()
+        print("\n".join(line[:160] for line in (lines if len(lines) < 30 else lines[:3] + ["…"] + lines[-22:])))
 
 
 def main():
