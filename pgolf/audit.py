@@ -74,7 +74,7 @@ def audit_run(
     run,  # `pgolf.runs.Run`
     data: Dataset,  # `prepare(run.config)`
     device: torch.device | str | None = None,  # None: what the artifact's configuration picks
-    segment: int = 0,  # leading targets that rules 1–5 are asked about; 0: 4 windows, at least 2048
+    segment: int = 0,  # leading targets that rules 1–5 are asked about; 0: 4 windows, ≥ 2048
     positions: int = 64,
     flips: int = 8,
     sealed: bool = True,  # re-score the whole text in a fresh process

@@ -101,8 +101,7 @@ def class_bars(
                 height=0.6)
         left += width
     _named_rows(ax, variants, "nanoseconds a token", title)
-    ax.legend(ncols=len(kinds), loc="lower center", fontsize=8,
-              bbox_to_anchor=(0.5, 1.12 if title else 1.0))
+    fig.legend(ncols=len(kinds), loc="outside upper center", fontsize=8)
     return fig
 
 # %% ../nbs/00b_speedplots.ipynb #9bdc3fb2

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from .plots import new_axes, styled
+
 # %% ../nbs/00b_tttplots.ipynb #b9d4f70a
 def positions_in_document(
     doc: np.ndarray,  # (T,) document index of each target, as in `Scores.doc`
@@ -33,21 +35,34 @@ def gain_by(
     return np.where(size > 0, saved / np.maximum(size, 1), np.nan), size
 
 # %% ../nbs/00b_tttplots.ipynb #3a12d617
-def _figure():
-    fig = Figure(figsize=(6.4, 2.8), dpi=80, layout="constrained")
-    ax = fig.subplots()
-    ax.axhline(0, color="0.6", lw=0.8)
-    ax.grid(alpha=0.3)
-    return fig, ax
-
-
 def _bins(values):
     "Bins of doubling size, and the middle of each."
     edges = 2.0 ** np.arange(0, math.ceil(math.log2(max(values.max(), 1) + 2)) + 1)
     group = np.searchsorted(edges, values + 1, side="right") - 1
     return group, np.sqrt(edges[:-1] * edges[1:])
 
+# %% ../nbs/00b_tttplots.ipynb #55fe4ca1
+def _gain_axes():
+    "A figure whose axis is the gain, with a line at none."
+    fig, (ax,) = new_axes(size=(6.4, 2.8))
+    ax.axhline(0, color="0.6", lw=0.8)
+    ax.set(ylabel="bits per byte saved")
+    return fig, ax
 
+
+def _gain_curves(values, before, after, nbytes, label):
+    "Gain of the targets by a value that each of them has."
+    fig, ax = _gain_axes()
+    group, middle = _bins(values)
+    for name, nll in after.items():
+        gain, _ = gain_by(group, before, nll, nbytes)
+        ax.plot(middle[:len(gain)], gain, "o-", ms=4, label=name)
+    ax.set(xscale="log", xlabel=label)
+    ax.legend()
+    return fig
+
+
+@styled
 def gain_by_position(
     doc: np.ndarray,  # (T,) document of each target
     before: np.ndarray,  # (T,) nats without
@@ -55,16 +70,11 @@ def gain_by_position(
     nbytes: np.ndarray,  # (T,)
 ) -> Figure:
     "Gain against how much of the document was read before."
-    fig, ax = _figure()
-    group, middle = _bins(positions_in_document(doc))
-    for name, nll in after.items():
-        gain, _ = gain_by(group, before, nll, nbytes)
-        ax.plot(middle[:len(gain)], gain, "o-", ms=4, label=name)
-    ax.set(xscale="log", xlabel="tokens of the document read before", ylabel="bits per byte saved")
-    ax.legend()
-    return fig
+    read = positions_in_document(doc)
+    return _gain_curves(read, before, after, nbytes, "tokens of the document read before")
 
 
+@styled
 def gain_by_length(
     doc: np.ndarray,  # (T,)
     before: np.ndarray,  # (T,) nats without
@@ -72,18 +82,12 @@ def gain_by_length(
     nbytes: np.ndarray,  # (T,)
 ) -> Figure:
     "Gain of whole documents against their length."
-    fig, ax = _figure()
     doc = np.asarray(doc)
     doc = doc - doc.min()
-    group, middle = _bins(np.bincount(doc)[doc])
-    for name, nll in after.items():
-        gain, _ = gain_by(group, before, nll, nbytes)
-        ax.plot(middle[:len(gain)], gain, "o-", ms=4, label=name)
-    ax.set(xscale="log", xlabel="tokens of the document", ylabel="bits per byte saved")
-    ax.legend()
-    return fig
+    return _gain_curves(np.bincount(doc)[doc], before, after, nbytes, "tokens of the document")
 
-
+# %% ../nbs/00b_tttplots.ipynb #a54245b2
+@styled
 def gain_by_chunk(
     before: np.ndarray,  # (T,) nats without
     after: dict[str, np.ndarray],  # name -> (T,) nats with
@@ -91,7 +95,7 @@ def gain_by_chunk(
     chunks: int = 60,  # equal parts of the stream
 ) -> Figure:
     "Gain along the stream: of each part (dots), and of all so far (line)."
-    fig, ax = _figure()
+    fig, ax = _gain_axes()
     n, chunks = len(before), min(chunks, len(before))
     group = np.arange(n) * chunks // n
     for k, (name, nll) in enumerate(after.items()):
@@ -100,18 +104,19 @@ def gain_by_chunk(
         ax.plot(place, gain, ".", ms=4, color=f"C{k}", alpha=0.5)
         whole = np.cumsum(np.nan_to_num(gain) * size) / np.maximum(np.cumsum(size), 1)
         ax.plot(place, whole, color=f"C{k}", label=name)
-    ax.set(xlabel="target", ylabel="bits per byte saved")
+    ax.set(xlabel="target")
     ax.legend()
     return fig
 
-
+# %% ../nbs/00b_tttplots.ipynb #a39b64b5
+@styled
 def time_budget(
     seconds: dict[str, float],  # stage -> seconds, in order; start-up is one of them
     limit: float,  # seconds allowed for all of them
 ) -> Figure:
     "Stages of the evaluation end to end, within their limit."
-    fig = Figure(figsize=(6.4, 1.6), dpi=80, layout="constrained")
-    ax, left = fig.subplots(), 0.0
+    fig, (ax,) = new_axes(size=(6.4, 1.6))
+    left = 0.0
     for k, (name, s) in enumerate(seconds.items()):
         ax.barh(0, s, left=left, color=f"C{k}", label=f"{name} {s:.1f} s")
         left += s
