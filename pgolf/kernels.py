@@ -48,7 +48,7 @@ def _dot(a, b, c, d, e, f, D: tl.constexpr, HALF: tl.constexpr):
     total = tl.sum(a * b + c * d, 1)
     return total if D == 2 * HALF else total + tl.sum(e * f, 1)
 
-
+# %% ../nbs/01a_kernels.ipynb #e1298ee3
 @triton.jit
 def _heads_forward(x, gain, cos, sin, q, k, v, rows, length, eps, H: tl.constexpr, KV: tl.constexpr,
                    D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
@@ -70,7 +70,7 @@ def _heads_forward(x, gain, cos, sin, q, k, v, rows, length, eps, H: tl.constexp
     _store_parts(to_k, col, wide, left, right, rest, live & ~is_q & ~is_v, HALF, D)
     _store_parts(to_v, col, wide, a, b, o, live & is_v, HALF, D)
 
-
+# %% ../nbs/01a_kernels.ipynb #0c41e35d
 @triton.jit
 def _heads_backward(dq, dk, dv, x, gain, cos, sin, dx, dots, rows, length, eps,
                     qb, qt, qh, kb, kt, kh, vb, vt, vh, H: tl.constexpr, KV: tl.constexpr,

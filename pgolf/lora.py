@@ -258,7 +258,7 @@ class DocLearner:
             g = b["mean"] / (1 - ttt.beta1 ** t)
         return w * (1 - ttt.lr * ttt.weight_decay) - ttt.lr * g / size
 
-
+# %% ../nbs/09a_lora.ipynb #a5f20b67
 def judge(model, h, head, targets, guess, temperature):  # (..., d), pair or None, (...), (...)
     "Logits, nll and entropy of the targets, probability of the guesses."
     z = model.head(h, head)
@@ -271,7 +271,7 @@ def judge(model, h, head, targets, guess, temperature):  # (..., d), pair or Non
         hint = p.gather(-1, guess[..., None])[..., 0]
     return z, nll, entropy, hint
 
-
+# %% ../nbs/09a_lora.ipynb #81429ace
 @contextmanager
 def only_learns(model: GPT, names: set[str] = frozenset()):
     "Gradients for these weights alone, inside a `with`."

@@ -169,7 +169,7 @@ class StreamLearner:
             return self.out["nll"][lo:hi], tokens[lo:hi + 1]
         return predict
 
-
+# %% ../nbs/09b_online.ipynb #a7ed138e
 @contextmanager
 def borrowed(model: GPT):
     "The network's weights come back as they were, whatever happens inside a `with`."

@@ -166,7 +166,7 @@ class QAT:
         self.set_active(state["active"])
         self.generator.set_state(state["generator"])
 
-
+# %% ../nbs/04e_qat.ipynb #79010dcf
 def make_qat(
     model: GPT,
     cfg: RunConfig,

@@ -67,7 +67,7 @@ def calibration_batches(
         windows = np.stack([train[a:a + length] for a in at]).astype(np.int64)
         yield torch.from_numpy(windows).to(device)
 
-
+# %% ../nbs/04i_quantize.ipynb #83d32c1b
 def working_rate(
     weights: dict[str, Tensor],
     cfg: RunConfig,
@@ -82,7 +82,7 @@ def working_rate(
     left = 8 * (cfg.budget.max_artifact_bytes - code_bytes) - 12 * size[16]
     return min(max(left / size[0], 1.5), 6.0)
 
-
+# %% ../nbs/04i_quantize.ipynb #877cddb8
 def training_stats(
     model: GPT,  # trained, on its device
     data,  # a `Dataset`
@@ -116,7 +116,7 @@ def calibrate(
     measures = chosen_method(cfg.quant, True) == "waterfill" and cfg.quant.choose_tokens
     return _measured(model, data, cfg, stats, code_bytes) if measures else Calibration(stats)
 
-
+# %% ../nbs/04i_quantize.ipynb #912143aa
 def _measured(model: GPT, data, cfg: RunConfig, stats: CalibStats, code_bytes: int) -> Calibration:
     "Sensitivities around the working rate, and the steps that share its bits."
     quant, weights = cfg.quant, scoring_weights(model.state_dict())

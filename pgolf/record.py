@@ -205,7 +205,7 @@ def seed_curves(
     left.legend()
     return fig
 
-
+# %% ../nbs/13j_seeds.ipynb #3047044d
 @styled
 def seed_scores(
     rows: Sequence[dict],  # of `pgolf.runs.run_row`
@@ -228,7 +228,7 @@ def seed_scores(
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
-
+# %% ../nbs/13j_seeds.ipynb #9ee42626
 def audits(
     runs: Sequence[Run],
 ):  # → Table: a rule a line, a seed a column

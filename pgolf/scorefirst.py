@@ -27,7 +27,7 @@ class Scored:
     losses: Tensor  # nats, with their graph where the predictor keeps one
     more: Any  # whatever else the predictor returned
 
-
+# %% ../nbs/09_scorefirst.ipynb #bedd6c72
 class ScoreFirst:
     "Owner of a stream: gives out losses of new targets, and text of scored ones."
 

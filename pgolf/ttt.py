@@ -68,7 +68,7 @@ class Adapted:
         kept = f"{self.diverged} of {self.documents} documents were given up on and scored on without adaptation"
         return kept + "".join(f"; {name} {s:.1f} s" for name, s in self.seconds.items())
 
-
+# %% ../nbs/09c_ttt.ipynb #a1b8f8b8
 def check_model(model: GPT, cfg: RunConfig):
     "Raises `TTTError` where there is nothing to do, or nothing that could learn."
     if cfg.ttt.kind == "none":
@@ -78,7 +78,7 @@ def check_model(model: GPT, cfg: RunConfig):
         raise TTTError(f"{type(model).__name__} has no float weights to adapt (only codes, or none); unpack the "
                        "artifact into a network with pgolf.score.model_from_artifact first")
 
-
+# %% ../nbs/09c_ttt.ipynb #4af23aa8
 @contextmanager
 def _ready(model, cfg):
     "Settings, compiled regions, weights that come back; yields the compiled `judge`, or None."
@@ -87,7 +87,7 @@ def _ready(model, cfg):
     with (compute_settings(cfg, device), stretched(model, cfg), borrowed(model), compiled_regions(model, compiled)):
         yield torch.compile(judge, dynamic=False) if compiled else None
 
-
+# %% ../nbs/09c_ttt.ipynb #cfb6836d
 def adapt_stream(
     model: GPT,
     tokens: Tensor,  # (M,) ids
@@ -126,7 +126,7 @@ def _given_up(learners, spans):
         return first.diverged
     return int((spans[:, 1] > first.gave_up_at).sum()) if first.given_up else 0
 
-
+# %% ../nbs/09c_ttt.ipynb #1d0790bd
 def _documents(model, cfg, state, tokens, spans, shard, more, bar):
     "Pairs for every document, blocks dealt to ranks; between phases all weights learn."
     ends = phase_ends(len(spans), cfg)
@@ -149,7 +149,7 @@ def _documents(model, cfg, state, tokens, spans, shard, more, bar):
                 state.recall(int(spans[first, 0]), int(spans[last - 1, 1]), lambda text: learn_phase(slow, text))
     return [learner, slow], start_up
 
-
+# %% ../nbs/09c_ttt.ipynb #cb92115a
 def _rehearse(model, cfg, compiled):
     "One forward and backward pass of every shape, on synthetic tokens, with a learner of its own."
     L, C = cfg.score.seq_len, cfg.ttt.chunk
@@ -168,7 +168,7 @@ def _rehearse(model, cfg, compiled):
                 spans = [(k.first, k.first + C)] + [(k.first, k.first)] * (rows - 1)
                 state.update(state.score(spans, learner.predict), learner.learn)
 
-
+# %% ../nbs/09c_ttt.ipynb #46f8e298
 def _chunks(model, cfg, state, tokens, spans, shard, more, bar):
     "Weights that follow the stream."
     begin = time.perf_counter()
@@ -190,7 +190,7 @@ def _rehearse_stream(model, cfg, compiled):
     with borrowed(model), only_learns(model, set(learner.weights)):
         run_stream(ScoreFirst(ids), lay_windows(ids.cpu().numpy(), cfg.score, model.cfg.bos_id), learner)
 
-
+# %% ../nbs/09c_ttt.ipynb #4c571aef
 def adapt(
     model: GPT,
     data: Dataset,

@@ -88,7 +88,7 @@ class TTTPredictor:
         "What was scored and learned from, document by document."
         return self._any(tokens, (0, 1)).trace
 
-
+# %% ../nbs/10_ttt_predictor.ipynb #1a4f1b18
 def scoring_predictor(
     model: GPT,
     cfg: RunConfig,
