@@ -115,12 +115,12 @@ def time_budget(
     limit: float,  # seconds allowed for all of them
 ) -> Figure:
     "Stages of the evaluation end to end, within their limit."
-    fig, (ax,) = new_axes(size=(6.4, 1.6))
+    fig, (ax,) = new_axes(size=(6.4, 1.7))
     left = 0.0
     for k, (name, s) in enumerate(seconds.items()):
         ax.barh(0, s, left=left, color=f"C{k}", label=f"{name} {s:.1f} s")
         left += s
     ax.axvline(limit, color="k", ls="--", lw=1)
     ax.set(xlim=(0, max(limit, left) * 1.02), yticks=[], xlabel=f"seconds ({left:.0f} of {limit:.0f})")
-    ax.legend(ncols=3, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False)
+    fig.legend(ncols=4, fontsize=8, loc="outside lower center", frameon=False)
     return fig
