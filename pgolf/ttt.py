@@ -88,6 +88,7 @@ def _ready(model, cfg):
         yield torch.compile(judge, dynamic=False) if compiled else None
 
 # %% ../nbs/09c_ttt.ipynb #cfb6836d
+@torch.enable_grad()  # whoever only wants scores may call it without gradients
 def adapt_stream(
     model: GPT,
     tokens: Tensor,  # (M,) ids
