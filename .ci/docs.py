@@ -29,27 +29,26 @@ CODE_LINK = re.compile(r"\[`([\w.]+)`\]\(https://pgolf-lab[^)]*\)")  # nbdev's, 
 KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 
 
-CHAPTERS = {"15": "Guides", "": "Run and compare", "00": "Settings, plots, text", "01": "Data", "02": "Network",
-            "03": "Optimiser", "04": "Quantisation", "05": "Artifact", "06": "n-grams", "07": "Mixtures", "08": "Scoring",
-            "09": "Test-time training", "10": "Audit and loss", "11": "Training", "12": "Ranks and pods", "13": "Runs",
-            "14": "Command line"}
+CHAPTERS = {  # title: how file names begin; the longest beginning counts, "" is any other notebook
+    "Guides": ("15", "12a"), "Run and compare": ("", "14c"), "Settings and plots": ("00",),
+    "Data": ("00b_p", "00b_text", "00c", "00d", "00e_l", "00e_s", "00f_t", "01"),
+    "Device, ranks, kernels": ("00f_d", "00f_f", "00g", "00h", "01a", "01b", "01c"), "Network": ("02",), "Optimiser": ("03",),
+    "Quantisation": ("04",), "Artifact": ("05",), "n-grams": ("06",), "Mixtures": ("07",), "Scoring": ("08",),
+    "Test-time training": ("09",), "Audit and loss": ("10",), "Training": ("11",), "Ranks and pods": ("12",), "Runs": ("13",),
+    "Command line": ("14",)}
 
 
 def sidebar(folder):
     "sidebar.yml: the notebooks by chapter, guides first. Written only if it changes."
-    chapters = {number: [] for number in CHAPTERS}
+    begins = {begin: title for title, some in CHAPTERS.items() for begin in some}
+    chapters = {title: [] for title in CHAPTERS}
     for path in sorted(folder.glob("*.ipynb")):
-        number = m[1] if (m := re.match(r"(\d\d)", path.name)) else ""
-        if path.name.startswith(("_", ".")) or path.name == "index.ipynb":
-            continue
-        if number == "12" and "pods" in path.name:
-            number = "15"
-        chapters.setdefault(number, []).append(path.name)
+        if not path.name.startswith(("_", ".")) and path.name != "index.ipynb":
+            chapters[begins[max(filter(path.name.startswith, begins), key=len)]].append(path.name)
     lines = ["website:", "  sidebar:", "    contents:", "      - index.ipynb"]
-    for number, names in chapters.items():
-        if names:
-            lines += [f"      - section: \"{CHAPTERS.get(number, number)}\"", "        contents:"]
-            lines += [f"          - {name}" for name in names]
+    for title, names in chapters.items():
+        lines += [f"      - section: \"{title}\"", "        contents:"]
+        lines += [f"          - {name}" for name in names]
     text = "\n".join(lines) + "\n"
     if (folder / "sidebar.yml").read_text(encoding="utf-8") != text:
         (folder / "sidebar.yml").write_text(text, encoding="utf-8")
