@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .base import ModelConfig
+from .fused import fan
 from .layers import phase_mix, rms
 from .mlp import MLP
 from .pairs import VISIT_PAIRS, VisitLora, low_rank, stack_pairs
@@ -197,6 +198,7 @@ class Lanes(nn.Module):
 # %% ../nbs/02d_blocks.ipynb #dbebeff9
 class Tower(nn.Module):
     "All blocks and the walk through them."
+    fans = False  # gradients of what all blocks read are added up at once: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -229,6 +231,12 @@ class Tower(nn.Module):
         memory[visit.layer] = x
         return x
 
+    def shared(self, x: Tensor, readers: int) -> tuple[Tensor, ...]:
+        "The same tensor for each of its readers."
+        # a compiler that sees the whole walk adds gradients up by itself
+        pays = self.fans and readers > 1 and not torch.compiler.is_compiling()
+        return fan(x, readers) if pays else (x,) * readers
+
     def run(
         self,
         x0: Tensor,  # (B, T, d) the normalised embedding
@@ -239,10 +247,12 @@ class Tower(nn.Module):
         near: Tensor | None = None,  # their `row_mask`
     ) -> Tensor:  # (B, T or R, d)
         "The stream after the last visit, which computes nothing but keys and values elsewhere."
-        x, y, v0, skips, memory = x0, None, None, [], {}
         walk = self.walks[self.looping]
+        *starts, x = self.shared(x0, len(walk) + 1)
+        y, firsts, skips, memory = None, (), [], {}
         for number, visit in enumerate(walk):
             block, pairs = self.blocks[visit.layer], lora and lora.get(number)
+            x0, v0 = starts[number], firsts[number - 1] if number else None
             only, seen = (rows, near) if rows is not None and number + 1 == len(walk) else (None, mask)
             if visit.lanes and y is None:
                 y = x
@@ -256,7 +266,8 @@ class Tower(nn.Module):
                 x, v = block(x, x0, seen, v0, ve, visit.turn, pairs, only)
             memory = {layer: take_rows(old, only) for layer, old in memory.items()}
             x = self.recall("ab", x, visit, memory)
-            v0 = v if v0 is None else v0
+            if not number:  # in the layout in which they were computed
+                firsts = tuple(p.transpose(1, 2) for p in self.shared(v.transpose(1, 2), len(walk) - 1))
             if visit.push:
                 skips.append(x)
         return x if y is None else (x + y) / 2

@@ -142,13 +142,13 @@ def float32(x: float) -> float:
     "The nearest single-precision number: what a stored step will be."
     return float(np.float32(x))
 
-# %% ../nbs/04b_ctensor.ipynb #4c136069
+# %% ../nbs/04b_ctensor.ipynb #a1b394e8
 def _check_exponents(k: Tensor | None, n: int, what: str):
     if k is not None and (k.dtype != torch.int8 or tuple(k.shape) != (n,)):
         raise QuantError(f"{n} {what} exponents of int8 are needed, not "
                          f"{tuple(k.shape)} {k.dtype}")
 
-
+# %% ../nbs/04b_ctensor.ipynb #4c136069
 @dataclass(frozen=True, eq=False)
 class CTensor:
     "Codes with a separable step, c·2^((rows_i + cols_j)/8). Raises `QuantError`."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FP8_PARTS', 'chosen', 'gpu_kernels', 'op', 'turn', 'plain_heads', 'plain_heads_back', 'heads', 'heads_back',
-           'sum_rows', 'lookup', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back']
+           'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back']
 
 # %% ../nbs/01b_fused.ipynb #54d70ce1
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .base import ConfigError
 
 # %% ../nbs/01b_fused.ipynb #66219cac
-PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp")
+PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp", "fan")
 FP8_PARTS = ("qkv", "fc", "head")  # products of normalised rows
 
 
@@ -166,6 +166,45 @@ def lookup(
 ) -> Tensor:  # (..., d)
     "Rows of a table, with the gradient of `sum_rows`."
     return _Lookup.apply(weight, index, dtype)
+
+# %% ../nbs/01b_fused.ipynb #30585e65
+@op("sum_all")
+def sum_all(
+    parts: list[Tensor],  # of one shape and type
+) -> Tensor:  # contiguous
+    "Their sum."
+    if len(parts) == 1:
+        return parts[0].clone(memory_format=torch.contiguous_format)
+    k = gpu_kernels(parts[0])
+    if k:
+        return k.add_up([p.contiguous() for p in parts])
+    wide = torch.promote_types(parts[0].dtype, torch.float32)
+    return sum((p.to(wide) for p in parts[1:]), parts[0].to(wide)).to(parts[0].dtype).contiguous()
+
+
+@sum_all.register_fake
+def _(parts):
+    return parts[0].new_empty(parts[0].shape)
+
+
+class _Fan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, n):
+        ctx.set_materialize_grads(False)
+        return tuple(x.view_as(x) for _ in range(n))
+
+    @staticmethod
+    def backward(ctx, *grads):
+        given = [g for g in grads if g is not None]
+        return sum_all(given) if given else None, None
+
+
+def fan(
+    x: Tensor,
+    n: int,  # how often it is read
+) -> tuple[Tensor, ...]:  # n times x
+    "The tensor n times; the gradients of all are added up at once."
+    return _Fan.apply(x, n)
 
 # %% ../nbs/01b_fused.ipynb #e8849bba
 def plain_xsa(y, v):

@@ -138,7 +138,7 @@ def _plan(manifest_path, variant, train_shards):
     ]
     return shards[0], shards[1], f"{ROOT}/{tokenizer}"
 
-
+# %% ../nbs/00d_hub.ipynb #54f4090d
 def fetch(
     name: str,  # fineweb-sp1024, fineweb-sp8192, …
     cache_dir: str | Path,

@@ -251,7 +251,7 @@ function start(root){
 document.querySelectorAll("#ID").forEach(start)})();
 """
 
-
+# %% ../nbs/13c_microscope.ipynb #910664f9
 @dataclass(frozen=True)
 class Html:
     "A piece of a page that shows itself in a notebook."

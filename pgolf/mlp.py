@@ -44,7 +44,7 @@ class MLP(nn.Module):
         lora = lora or {}
         if self.fused and not lora:  # never swiglu
             slope = self.slope if self.act == "leaky_relu2" else 0.0
-            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope)
+            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope, self.fp8)
         eight = self.fp8 and not lora
         u = linear_fp8(x, self.fc.matrix(x.dtype)) if eight else self.fc(x, lora.get("fc"))
         if self.act == "relu2":

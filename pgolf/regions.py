@@ -52,7 +52,7 @@ def use_kernels(
     cfg, device = model.cfg, next(model.parameters()).device
     on, eight = chosen(fitting_kernels(kernels, device, cfg.vocab_size)), chosen(fp8, FP8_PARTS)
     tanh, simple = cfg.softcap_kind == "tanh", not cfg.diff_attention
-    _switch(model, sorts="table" in on,
+    _switch(model, sorts="table" in on, fans="fan" in on,
             fused_loss="loss" in on and tanh and cfg.vocab_size <= LOSS_VOCAB,
             fp8="head" in eight and model.widen is None)  # only normalised rows
     for table in (model.bigram, model.value_emb):

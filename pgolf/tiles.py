@@ -14,9 +14,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 # %% ../nbs/01a_tiles.ipynb #c4f05549
 @triton.jit
-def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, M, N, K, slope,
+def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, unit, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-                     GROUP: tl.constexpr, KIND: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr):
+                     GROUP: tl.constexpr, KIND: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
+                     EIGHT: tl.constexpr):
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
         group = tile // (GROUP * across)
@@ -30,6 +31,8 @@ def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, M, N, K, slope,
                 low = tl.where(a > 0, a, (slope * a).to(a.dtype))
                 a = low * low
             u = tl.dot(a, b_desc.load([n, k]).T, u)
+        if EIGHT:
+            u = u * tl.load(unit)
         row, col = m + tl.arange(0, BM), n + tl.arange(0, BN)
         at = row.to(tl.int64)[:, None] * N + col[None, :]
         live = (row < M)[:, None] & (col < N)[None, :]
@@ -48,18 +51,19 @@ def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, M, N, K, slope,
 TILE = dict(BM=128, BN=128, BK=64, GROUP=8, FLAT=True)  # 3 stages of 32 KB, two programs a multiprocessor
 
 
-def _matmul(a, b, saved, slope, kind, tile):
+def _matmul(a, b, saved, slope, kind, tile, unit=None, dtype=None):
     (M, K), N, leaky = a.shape, b.size(0), slope != 0
     two = leaky and kind == "up"  # results, so more to write than to multiply
-    t = {**TILE, "FLAT": not two, **(tile or {})}
+    t = {**TILE, "FLAT": not two, "BK": TILE["BK"] * (1 if unit is None else 2), **(tile or {})}
     warps, stages = t.pop("num_warps", 8 if two else 4), t.pop("num_stages", 3)
-    out = a.new_empty(M, N)
-    slopes = a.new_empty(M, N) if leaky and kind == "up" else a.new_empty(0)
+    out = a.new_empty(M, N, dtype=dtype or a.dtype)
+    slopes = out.new_empty(M, N) if two else out.new_empty(0)
     card = torch.cuda.get_device_properties(a.device) if a.is_cuda else None
     programs = t.pop("each", 2) * (card.multi_processor_count if card else 2)
     descs = (TensorDescriptor.from_tensor(x, [t[n], t["BK"]]) for x, n in ((a, "BM"), (b, "BN")))
-    _matmul_epilogue[(programs,)](*descs, out, slopes, saved, M, N, K, slope, PROGRAMS=programs,
-                                  **t, KIND=kind, LEAKY=leaky, num_warps=warps, num_stages=stages)
+    _matmul_epilogue[(programs,)](*descs, out, slopes, saved, out if unit is None else unit, M, N, K, slope,
+                                  PROGRAMS=programs, **t, KIND=kind, LEAKY=leaky, EIGHT=unit is not None,
+                                  num_warps=warps, num_stages=stages)
     return out, slopes
 
 
@@ -68,9 +72,11 @@ def matmul_act(
     w: Tensor,  # (m, d) contiguous
     slope: float,  # of the leaky ReLU below zero; 0: relu2
     tile: dict | None = None,  # what differs from `TILE`
+    unit: Tensor | None = None,  # () float32 by which products are multiplied; given with 8-bit operands
+    dtype: torch.dtype | None = None,  # of the results; None: x's
 ) -> tuple[Tensor, Tensor]:  # (N, m) ℓ(x wᵀ)²; its slope, (N, m), or (0,) for relu2
     "The MLP's first product with its activation."
-    return _matmul(x, w, x, float(slope), "up", tile)
+    return _matmul(x, w, x, float(slope), "up", tile, unit, dtype)
 
 
 def matmul_grad(
