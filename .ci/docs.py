@@ -6,6 +6,7 @@
 become MathML, which browsers show without a script or a network; pages take nbdev's short names;
 links to our own site become relative; and no page may need anything that is not in the folder.
 """
+import ast
 import html
 import json
 import re
@@ -17,8 +18,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbdev.doclinks
+import nbdev.serve
 from latex2mathml.converter import convert
 from nbdev.config import get_config
+from nbdev.process import Processor
+from nbdev.processors import FilterDefaults
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
@@ -26,6 +30,7 @@ MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</spa
 CDN_TAG = re.compile(r'\s*<(?:link|script)\b[^>]*//cdn\.jsdelivr\.net/npm/katex[^>]*>(?:</script>)?')
 CODE = re.compile(r"<(pre|code)\b.*?</\1>", re.S)
 CODE_LINK = re.compile(r"\[`([\w.]+)`\]\(https://pgolf-lab[^)]*\)")  # nbdev's, where Markdown is not read
+SOURCE = re.compile(r'<p><a href="https://[^"]*/blob/[^"]*"[^>]*>source</a></p>\n?')  # the code is on the page itself
 KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 
 
@@ -54,12 +59,49 @@ def sidebar(folder):
         (folder / "sidebar.yml").write_text(text, encoding="utf-8")
 
 
+def unhide(cell):
+    "An exported cell stays on its page, unless it only imports: as nbdev's `exports`, which follows its documentation."
+    exported = cell.cell_type == "code" and "export" in cell.directives_
+    if exported and not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(cell.source).body):
+        cell.directives_["exports"] = cell.directives_.pop("export")
+
+
+def fold(cell):
+    "Closed until the reader opens it."
+    if cell.cell_type == "code" and "exports" in cell.directives_:
+        cell.source = f'#| code-fold: true\n#| code-summary: "code"\n{cell.source}'
+
+
+class below(Processor):  # noqa: N801, named as nbdev names its own
+    "The code of an exported cell stands below the documentation of what it defines, which comes in the code's order."
+    def begin(self):
+        out, code, docs = [], [], []
+        for cell in self.nb.cells:
+            if getattr(cell, "has_sd", False):
+                docs.insert(0, cell)  # nbdev puts each before the one that it put there last
+                continue
+            out, code, docs = [*out, *docs, *code], [], []
+            if cell.cell_type == "code" and "exports" in cell.directives_:
+                code = [cell]
+            else:
+                out.append(cell)
+        self.nb.cells[:] = [*out, *docs, *code]
+
+
+class Pages(FilterDefaults):
+    "nbdev's processors, with the exported code in the pages, folded."
+    def base_procs(self):
+        own = {"add_fold": fold, "mv_exports": below}
+        return [unhide, *(own.get(p.__name__, p) for p in super().base_procs())]
+
+
 def stage():
     "What `nbdev_docs` does before it calls Quarto: _proc with the notebooks as pages."
+    nbdev.serve.FilterDefaults = Pages
     refresh_quarto_yml()
     nbdev.doclinks._build_modidx()
     sidebar(get_config().nbs_path)  # settings.ini has custom_sidebar: nbdev leaves it alone
-    return proc_nbs(n_workers=1, force=True)
+    return proc_nbs(n_workers=0, force=True)
 
 
 def render(cache):
@@ -101,7 +143,7 @@ def finish(site):
         text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="nbdev:')
         if page.suffix == ".html":
             text = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', text)  # of HTML outputs
-            text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, text)))
+            text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, SOURCE.sub("", text))))
             text = CODE.sub(lambda m: CODE_LINK.sub(r"\1", m[0]), text)
         else:  # words alone
             text = CODE_LINK.sub(r"\1", text)

@@ -7,6 +7,8 @@ __all__ = ['PARTS', 'FP8_PARTS', 'chosen', 'gpu_kernels', 'op', 'turn', 'plain_h
            'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back']
 
 # %% ../nbs/01b_fused.ipynb #54d70ce1
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,7 +42,8 @@ def gpu_kernels(x: Tensor):
 
 def op(name: str):
     "A function as one operation of PyTorch's, which changes none of its arguments."
-    return torch.library.custom_op(f"pgolf::{name}", mutates_args=())
+    made = torch.library.custom_op(f"pgolf::{name}", mutates_args=())
+    return lambda f: functools.update_wrapper(made(f), f)  # with its own signature and words
 
 # %% ../nbs/01b_fused.ipynb #9c4a56d5
 def turn(
