@@ -17,7 +17,7 @@ from .base import ConfigError
 
 # %% ../nbs/01b_fused.ipynb #66219cac
 PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp", "fan")
-FP8_PARTS = ("qkv", "fc", "head")  # products of normalised rows
+FP8_PARTS = ("qkv", "fc", "proj", "head")  # products of normalised rows, and the MLP's second where `mlp` makes its first
 
 
 def chosen(

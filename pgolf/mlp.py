@@ -25,7 +25,7 @@ def hidden_width(
 
 class MLP(nn.Module):
     "Two matrices with an activation between them; `swiglu` has a third, the gate."
-    fused = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
+    fused, fp8 = False, ()  # which kernels training takes: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -45,7 +45,7 @@ class MLP(nn.Module):
         if self.fused and not lora:  # never swiglu
             slope = self.slope if self.act == "leaky_relu2" else 0.0
             return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope, self.fp8)
-        eight = self.fp8 and not lora
+        eight = "fc" in self.fp8 and not lora
         u = linear_fp8(x, self.fc.matrix(x.dtype)) if eight else self.fc(x, lora.get("fc"))
         if self.act == "relu2":
             u = u.relu().square()

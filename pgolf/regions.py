@@ -62,7 +62,8 @@ def use_kernels(
         _switch(block, folds="fold" in on)
         _switch(block.attn, fused="heads" in on and simple, fused_xsa="xsa" in on,
                 fp8="qkv" in eight, kernel=attention if simple else "sdpa")
-        _switch(block.mlp, fused="mlp" in on and cfg.mlp_act != "swiglu", fp8="fc" in eight)
+        _switch(block.mlp, fused="mlp" in on and cfg.mlp_act != "swiglu",
+                fp8=tuple(part for part in ("fc", "proj") if part in eight))
 
 # %% ../nbs/02f_regions.ipynb #bfa907d6
 def regions(model: GPT) -> list[tuple[Any, str]]:  # (owner, name of its method)

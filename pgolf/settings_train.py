@@ -96,7 +96,7 @@ class TrainConfig(Section):
     compile: Literal["auto", "on", "blocks", "off"] = Field("auto", description="torch.compile: the whole network as one graph (on), or block by block, which starts much sooner (blocks); auto: on GPU only, as one graph")
     tune: Literal["off", "coordinate", "max"] = Field("off", description="what the compiler may try out: nothing; the block sizes of its kernels (coordinate); matrix products of its own too (max)")
     kernels: str = Field("off", pattern=r"^(off|auto|all|(heads|table|fold|loss|xsa|mlp|fan)(\+(heads|table|fold|loss|xsa|mlp|fan))*)$", description="fused parts of training, joined by + (off, all, auto: what pays on this device, or of heads, table, fold, loss, xsa, mlp, fan), see the notebook `fused`")
-    fp8: str = Field("off", pattern=r"^(off|all|(qkv|fc|head)(\+(qkv|fc|head))*)$", description="forward products in 8 bits, joined by + (off, all, or of qkv, fc, head; qkv needs the kernel `heads`)")
+    fp8: str = Field("off", pattern=r"^(off|all|(qkv|fc|proj|head)(\+(qkv|fc|proj|head))*)$", description="forward products in 8 bits, joined by + (off, all, or of qkv, fc, proj, head; qkv needs the kernel `heads`, proj the kernel `mlp`)")
     attention: Literal["auto", "cudnn", "flash", "fa4", "cudnn+fa4"] = Field("auto", description="kernel behind attention on GPU; auto: the fastest, timed at start; fa4 (both passes) and cudnn+fa4 (the backward pass) need the package flash-attn-4")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")

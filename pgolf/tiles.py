@@ -14,10 +14,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 # %% ../nbs/01a_tiles.ipynb #c4f05549
 @triton.jit
-def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, unit, M, N, K, slope,
+def _matmul_epilogue(a_desc, b_desc, out, slope_out, small_out, saved, unit, per_unit, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                      GROUP: tl.constexpr, KIND: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
-                     EIGHT: tl.constexpr):
+                     EIGHT: tl.constexpr, SMALL: tl.constexpr):
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
         group = tile // (GROUP * across)
@@ -44,6 +44,8 @@ def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, unit, M, N, K, slope
         else:
             low = tl.where(u > 0, u, slope * u)
             tl.store(out + at, low * low, mask=live)
+            if SMALL:
+                tl.store(small_out + at, tl.minimum(low * low * tl.load(per_unit), 448.0), mask=live)
             if LEAKY:
                 tl.store(slope_out + at, 2.0 * low * tl.where(u > 0, 1.0, slope), mask=live)
 
@@ -51,20 +53,22 @@ def _matmul_epilogue(a_desc, b_desc, out, slope_out, saved, unit, M, N, K, slope
 TILE = dict(BM=128, BN=128, BK=64, GROUP=8, FLAT=True)  # 3 stages of 32 KB, two programs a multiprocessor
 
 
-def _matmul(a, b, saved, slope, kind, tile, unit=None, dtype=None):
+def _matmul(a, b, saved, slope, kind, tile, unit=None, dtype=None, per_unit=None):
     (M, K), N, leaky = a.shape, b.size(0), slope != 0
     two = leaky and kind == "up"  # results, so more to write than to multiply
     t = {**TILE, "FLAT": not two, "BK": TILE["BK"] * (1 if unit is None else 2), **(tile or {})}
     warps, stages = t.pop("num_warps", 8 if two else 4), t.pop("num_stages", 3)
     out = a.new_empty(M, N, dtype=dtype or a.dtype)
     slopes = out.new_empty(M, N) if two else out.new_empty(0)
+    small = out.new_empty(0 if per_unit is None else (M, N), dtype=torch.float8_e4m3fn)
     card = torch.cuda.get_device_properties(a.device) if a.is_cuda else None
     programs = t.pop("each", 2) * (card.multi_processor_count if card else 2)
     descs = (TensorDescriptor.from_tensor(x, [t[n], t["BK"]]) for x, n in ((a, "BM"), (b, "BN")))
-    _matmul_epilogue[(programs,)](*descs, out, slopes, saved, out if unit is None else unit, M, N, K, slope,
-                                  PROGRAMS=programs, **t, KIND=kind, LEAKY=leaky, EIGHT=unit is not None,
-                                  num_warps=warps, num_stages=stages)
-    return out, slopes
+    given = (out if x is None else x for x in (unit, per_unit))  # what is not given is not read
+    _matmul_epilogue[(programs,)](*descs, out, slopes, small, saved, *given, M, N, K, slope, PROGRAMS=programs,
+                                  **t, KIND=kind, LEAKY=leaky, EIGHT=unit is not None,
+                                  SMALL=per_unit is not None, num_warps=warps, num_stages=stages)
+    return out, slopes, small
 
 
 def matmul_act(
@@ -74,9 +78,10 @@ def matmul_act(
     tile: dict | None = None,  # what differs from `TILE`
     unit: Tensor | None = None,  # () float32 by which products are multiplied; given with 8-bit operands
     dtype: torch.dtype | None = None,  # of the results; None: x's
-) -> tuple[Tensor, Tensor]:  # (N, m) ℓ(x wᵀ)²; its slope, (N, m), or (0,) for relu2
+    per_unit: Tensor | None = None,  # () float32: the first result times this is wanted in 8 bits too
+) -> tuple[Tensor, Tensor, Tensor]:  # (N, m) ℓ(x wᵀ)²; its slope, (N, m), or (0,) for relu2; e4m3, or (0,)
     "The MLP's first product with its activation."
-    return _matmul(x, w, x, float(slope), "up", tile, unit, dtype)
+    return _matmul(x, w, x, float(slope), "up", tile, unit, dtype, per_unit)
 
 
 def matmul_grad(
