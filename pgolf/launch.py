@@ -27,7 +27,7 @@ from .data import Dataset, Scores, prepare
 from .device import pick_device, pick_dtype
 from .live import LiveRun
 from .model import GPT
-from .ranks import ALONE, Ranks, joined
+from .ranks import ALONE, Ranks, joined, leave
 from .score import model_from_artifact, score, without_overlap
 from .train import TrainResult, read_result, train
 from .ttt import Adapted, adapt
@@ -220,8 +220,8 @@ def main(argv: Sequence[str]) -> int:  # exit status
             Path(names[1]).with_suffix(".json").write_text(json.dumps(more))
     except PgolfError as e:
         print(e, file=sys.stderr)
-        return 1
-    return 0
+        return leave(1)
+    return leave(0)
 
 # %% ../nbs/12_launch.ipynb #aee5ad5e
 def _bar(agent: Agent) -> Callable[[], None]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEAD', 'ALONE', 'TORCHRUN', 'RanksError', 'Beat', 'Pulse', 'read_beat', 'Member', 'Ranks', 'in_threads',
            'torchrun_words', 'package_folder', 'child_environment', 'free_port', 'end_with_parent', 'short_names',
-           'joined']
+           'joined', 'leave']
 
 # %% ../nbs/00g_ranks.ipynb #f8377bb8
 import contextlib
@@ -381,3 +381,14 @@ def joined(
         # gloo's threads end with the last reference: now, and not while Python takes itself down,
         # which aborted one rank in fourteen ("terminate called without an active exception")
         object.__setattr__(ranks, "group", None)
+
+# %% ../nbs/00g_ranks.ipynb #33b
+def leave(
+    status: int,  # exit status
+) -> int:  # the same, in a process that torchrun did not start
+    "Ends a rank, all it printed sent off, before Python takes down what other threads still use."
+    if not torchrun_words():
+        return status
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -24,7 +24,7 @@ from .device import compute_settings, device_name, pick_device, pick_dtype
 from .mix import mix_scores
 from .model import GPT, scoring_weights
 from .quantize import calibrate, polisher
-from .ranks import ALONE, Ranks, joined
+from .ranks import ALONE, Ranks, joined, leave
 from .resume import on_main
 from .score import model_from_artifact, score, with_temperature
 from .text import read_documents
@@ -199,5 +199,5 @@ def main(
         print(said, end="\n" if said else "")
     except (PgolfError, OSError) as e:
         print(f"train_gpt.py: {e}", file=sys.stderr)
-        return 1
-    return 0
+        return leave(1)
+    return leave(0)

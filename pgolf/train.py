@@ -21,7 +21,7 @@ from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, prepare
 from .device import compute_settings, device_name, pick_device
 from .quantize import training_stats
-from .ranks import ALONE, Ranks, joined
+from .ranks import ALONE, Ranks, joined, leave
 from .result import TrainResult, read_result, save_result, save_stats
 from .resume import check_identity, identity, on_main, shared_state
 from .schedule import Moment, modes, moment_at, progress, schedule_progress
@@ -286,10 +286,10 @@ def main(argv: list[str]) -> int:  # exit status
                            resume=resume or None, ranks=ranks)
     except (PgolfError, OSError) as e:
         print(e, file=sys.stderr)
-        return 1
+        return leave(1)
     if ranks.main:
         print(f"{result.steps} steps, {result.tokens_per_second:,.0f} tokens/s")
-    return 0
+    return leave(0)
 
 # %% ../nbs/11_training.ipynb #507e46d4
 if __name__ == "__main__" and "__file__" in globals():
