@@ -154,7 +154,8 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx, weight, index, dtype):
         ctx.save_for_backward(index)
         ctx.size, ctx.kind = weight.size(0), weight.dtype
-        return F.embedding(index, weight).to(dtype)
+        rows = F.embedding(index, weight)
+        return rows if rows.dtype == dtype else rows.to(dtype)  # PyTorch 2.11's compiler loses the gradient of a cast to the same
 
     @staticmethod
     def backward(ctx, grad):
