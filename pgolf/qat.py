@@ -41,22 +41,23 @@ def fake_quantize(
 
 # %% ../nbs/04e_qat.ipynb #3433418b
 class RoundedLinear(Linear):
-    "A `Linear` that multiplies by its rounded weights."
+    "A `Linear` that multiplies by its rounded weights while `on` is true."
 
     @property
     def weight(self) -> Tensor:  # (d_out, d_in)
-        "The parameter as the artifact will hold it."
-        return fake_quantize(self._parameters["weight"], *self.rounding)
+        "The parameter, or as the artifact will hold it."
+        w = self._parameters["weight"]
+        return fake_quantize(w, *self.rounding) if self.on else w
 
 
 class NoisyLinear(Linear):
-    "A `Linear` whose weights carry uniform noise of one rounding step."
+    "A `Linear` whose weights carry uniform noise of one rounding step while `on` is true."
 
     @property
     def weight(self) -> Tensor:  # (d_out, d_in)
-        "The parameter plus noise in ±step/2."
+        "The parameter, or with noise in ±step/2."
         w = self._parameters["weight"]
-        return w + qat_steps(w, *self.rounding) * self.noise
+        return w + qat_steps(w, *self.rounding) * self.noise if self.on else w
 
 
 def quantised_modules(
@@ -118,18 +119,19 @@ class QAT:
         device = next(model.parameters()).device
         self.generator = torch.Generator(device).manual_seed(seed)
         for m in self.modules.values():
-            m.rounding = (self.cfg.bits, self.cfg.clip)
+            m.rounding, m.on = (self.cfg.bits, self.cfg.clip), False
             if self.cfg.kind == "noise":
                 m.register_buffer("noise", torch.zeros_like(m.weight), persistent=False)
+            if self.cfg.kind != "lite":
+                m.__class__ = NoisyLinear if self.cfg.kind == "noise" else RoundedLinear
 
     def set_active(self, on: bool):
         "Rounds (or shakes) from now on, or stops. `lite` changes no module."
         if self.cfg.kind == "lite" or on == self.active:
             return
         self.active = on
-        kind = NoisyLinear if self.cfg.kind == "noise" else RoundedLinear
         for m in self.modules.values():
-            m.__class__ = kind if on else Linear
+            m.on = on
 
     def before_step(self):
         "New noise, the same for all micro-batches of a step."
@@ -156,7 +158,8 @@ class QAT:
         for m in self.modules.values():
             m._buffers.pop("noise", None)
             m._non_persistent_buffers_set.discard("noise")
-            del m.rounding
+            m.__class__ = Linear
+            del m.rounding, m.on
 
     def state_dict(self) -> dict:
         "Whether it is on, and where the noise is."
