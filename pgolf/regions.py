@@ -32,7 +32,7 @@ def fitting_kernels(
     if device.type != "cuda":
         return "off"
     new = (capability or torch.cuda.get_device_capability(device)) >= (9, 0)
-    return "heads+table+fold+xsa" + "+loss" * (vocab_size <= LOSS_PAYS) + "+mlp" * new
+    return "heads+table+fold+xsa+fan" + "+loss" * (vocab_size <= LOSS_PAYS) + "+mlp" * new
 
 
 def _switch(owner, **values):
