@@ -139,7 +139,7 @@ def attention_kernel(cfg: RunConfig, device: torch.device) -> str:
     if cfg.train.attention != "auto":
         return cfg.train.attention
     m, t = cfg.model, cfg.train
-    rows = max(1, min(t.micro_tokens, t.batch_tokens, 65_536) // t.seq_len)
+    rows = max(1, min(t.micro_tokens, t.batch_tokens, 262_144) // t.seq_len)
     shape = (rows, t.seq_len, m.num_heads, m.num_kv_heads, m.model_dim // m.num_heads)
     return fastest_attention(shape, pick_dtype(cfg, device), device)
 
