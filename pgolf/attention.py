@@ -45,8 +45,8 @@ def attend_packed(
 
 def attend(
     q: Tensor,  # (B, H, T, h)
-    k: Tensor,  # (B, kv, T, h)
-    v: Tensor,  # (B, kv, T, hv)
+    k: Tensor,  # (B, kv, T, h); for a kernel of `pgolf.flash4.FORMS` perhaps spread, (B, kv, T, H/kv, h)
+    v: Tensor,  # (B, kv, T, hv), likewise
     mask: Tensor | BlockMask | None = None,  # of `attention_mask`; None: causal
     kernel: str = "sdpa",  # PyTorch's choice, or where there is no mask a name of `pgolf.flash4.FORMS`
 ) -> Tensor:  # (B, H, T, hv)
@@ -180,8 +180,8 @@ class Heads(nn.Module):
         sharp = self.rotary.sharpness(length)
         return q if sharp == 1.0 else q * sharp
 
-    def fused_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "Queries, keys and own values by one product and one kernel."
+    def fused_heads(self, x: Tensor, spread: str = "") -> tuple[Tensor, Tensor, Tensor]:
+        "Queries, keys and own values by one product and one kernel; `spread` as `pgolf.fused.heads` has it."
         w = torch.cat((self.c_q.weight, self.c_k.weight, self.c_v.weight)).to(x.dtype)
         qkv = linear_fp8(x, w) if self.fp8 else F.linear(x, w)
         length, precise = x.size(1), torch.promote_types(x.dtype, torch.float32)
@@ -189,7 +189,7 @@ class Heads(nn.Module):
         sharp = self.rotary.sharpness(length)
         gain = self.q_gain if sharp == 1.0 else self.q_gain * sharp
         eps = torch.finfo(precise).eps  # as `rms` has it
-        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps)
+        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps, spread)
         q, k, v = (part.transpose(1, 2) for part in found)
         return q, k, v
 
@@ -214,6 +214,9 @@ class Attention(Heads):
         self.gate = None if cfg.attn_gate == "none" else HeadGate(cfg)
         self.xsa = layer >= cfg.num_layers - cfg.xsa_last_n
         self.xsa_when = cfg.xsa_when
+        self.lends = cfg.value_residual and layer == 0  # its values, to all later layers
+        mixes = any(True for _ in self.value_mix.parameters())
+        self.keeps = not (self.lends or self.xsa or mixes)  # nothing but attention reads its values
 
     def excludes_self(self, length: int) -> bool:
         "Whether XSA acts now. Raises `ConfigError` if it would train on single positions."
@@ -242,14 +245,17 @@ class Attention(Heads):
         lora: dict[str, Lora] | None = None,  # c_q, c_k, c_v, proj -> low-rank difference
         rows: Tensor | None = None,  # (B, R) positions whose output is wanted; needs a mask
         scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
-    ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) own values, nothing added
+    ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) own values, nothing added, with a gradient in layer 0
         lora = lora or {}
         if self.fused and not lora and rows is None:
-            q, k, own = self.fused_heads(x)
+            wide = "" if self.kernel == "sdpa" or mask is not None else "kv" if self.keeps else "k"
+            q, k, own = self.fused_heads(x, wide)
         else:
             q, k, own = self.plain_heads(x, lora, rows)
         v = self.value_mix(own, v0, ve)
         y = attend(q, k, v, mask, self.kernel) if self.diff is None else self.diff(q, k, v, mask)
         y = self.without_self(y, v, rows) if self.excludes_self(x.size(1)) else y
         y = y if self.gate is None else self.gate(y, take_rows(x, rows))
+        if not self.lends:  # nobody learns through them: a compiler would make zeros for their gradient
+            own = (own if own.dim() == 4 else own.select(3, 0)).detach()
         return self.proj(y.transpose(1, 2).flatten(2), lora.get("proj"), scale), own

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .base import ModelConfig
-from .fused import fan
+from .fused import fan, read_norm
 from .layers import phase_mix, rms
 from .mlp import MLP
 from .pairs import VISIT_PAIRS, VisitLora, low_rank, stack_pairs
@@ -50,14 +50,17 @@ class Branches(nn.Module):
         done = self.attn_scale is None or scale is not None
         return y if done else self.attn_scale.to(y.dtype) * y, v
 
-    def feed(self, n: Tensor, lora: dict) -> Tensor:  # (B, T, d) -> same
-        "What the MLP adds to the stream."
+    def feed(self, n: Tensor, lora: dict, onto: Tensor | None = None) -> Tensor:  # (B, T, d) -> same
+        "What the MLP adds to the stream; with `onto`, the stream after it."
         plain = not lora["mlp"] and not lora["mlp +"]
         scale = self.mlp_scale if self.folds and plain else None
+        done = self.mlp_scale is None or scale is not None
+        if plain and done:
+            return self.mlp(n, None, scale, onto)
         y = self.mlp(n, lora["mlp"], scale)
         y = y if lora["mlp +"] is None else y + low_rank(n, lora["mlp +"])
-        done = self.mlp_scale is None or scale is not None
-        return y if done else self.mlp_scale.to(y.dtype) * y
+        y = y if done else self.mlp_scale.to(y.dtype) * y
+        return y if onto is None else onto + y
 
     def lora(self, turn: int, more: dict | None = None) -> dict:
         "This visit's low-rank differences: pairs of attention and of the MLP, and both branches."
@@ -81,6 +84,7 @@ def recurrence_weights(kind: str, turns: int) -> nn.Parameter | None:
 
 class Block(Branches):
     "Reads the stream, adds what attention and the MLP make of it."
+    reads = False  # the way back through blend and norm is a kernel: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig, layer: int):
         super().__init__(cfg, layer)
@@ -104,6 +108,13 @@ class Block(Branches):
         m0, m1 = self.resid_mix.to(x.dtype)
         return m0 * x + m1 * x0
 
+    def read_norm(self, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, d), (B, T, d) -> same
+        "What `read` gives, and its norm."
+        if self.reads and self.resid_mix is not None:
+            return read_norm(x, x0, self.resid_mix, self.shrink if self.shrink is not None else x.new_ones(()))
+        x = self.read(x, x0)
+        return x, self.norm(x)
+
     def forward(
         self,
         x: Tensor,  # (B, T, d) the stream
@@ -116,14 +127,13 @@ class Block(Branches):
         rows: Tensor | None = None,  # (B, R) where the stream is wanted; then a `row_mask` is needed
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) the stream after it, and its own values
         lora = self.lora(turn, pairs)
-        x = self.read(x, x0)
-        n = self.norm(x)
+        x, n = self.read_norm(x, x0)
         a, v = self.attend(n, mask, v0, ve, lora, rows)
         x = take_rows(x, rows)
         if self.parallel:
-            return x + a + self.feed(take_rows(n, rows), lora), v
+            return self.feed(take_rows(n, rows), lora, x + a), v
         x = x + a
-        return x + self.feed(self.norm(x), lora), v
+        return self.feed(self.norm(x), lora, x), v
 
     def two_lanes(self, x, y, x0, mask=None, v0=None, ve=None, turn=0, pairs=None, rows=None):
         "What attention makes of lane x, what the MLP makes of lane y, and the values."

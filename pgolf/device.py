@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import ConfigError, RunConfig
-from .flash4 import FORMS, flash4, has_flash4
+from .flash4 import FORMS, flash4, has_flash4, spread
 
 # %% ../nbs/00f_device.ipynb #f5175887
 def pick_device(cfg: RunConfig) -> torch.device:
@@ -85,6 +85,8 @@ def attention_seconds(
 ) -> float:  # of one causal forward and backward; infinite where the kernel does not apply
     "Best time of an attention kernel."
     q, k, v, dy = attention_example(shape, dtype, device)
+    if name in FORMS:  # as training has them
+        k, v = (spread(x.detach(), q.size(2)).requires_grad_() for x in (k, v))
     call, wait = _attention(name), torch.cuda.synchronize if device.type == "cuda" else lambda: None
     best = float("inf")
     for _ in range(repeats):

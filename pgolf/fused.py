@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FP8_PARTS', 'chosen', 'gpu_kernels', 'op', 'turn', 'plain_heads', 'plain_heads_back', 'heads', 'heads_back',
-           'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back']
+           'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back', 'plain_read_back',
+           'read_back', 'read_norm']
 
 # %% ../nbs/01b_fused.ipynb #54d70ce1
 import functools
@@ -16,7 +17,7 @@ from torch import Tensor
 from .base import ConfigError
 
 # %% ../nbs/01b_fused.ipynb #66219cac
-PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp", "fan")
+PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp", "fan", "read")
 FP8_PARTS = ("qkv", "fc", "proj", "head")  # products of normalised rows, and the MLP's second where `mlp` makes its first
 
 
@@ -63,14 +64,15 @@ def _parts(qkv, gain, kv_heads):
 
 
 def plain_heads(qkv, gain, cos, sin, kv_heads, eps):
-    "What `heads` computes."
+    "What `heads` computes, nothing spread."
     q, k, v = _parts(qkv, gain, kv_heads)
     q, k = (turn(F.rms_norm(x, (x.size(-1),), eps=eps), cos, sin) for x in (q, k))
-    return q * gain.to(q.dtype)[:, None], k, v.clone()
+    return q * gain.to(q.dtype)[:, None], k.contiguous(), v.clone(memory_format=torch.contiguous_format)
 
 
 def plain_heads_back(dq, dk, dv, qkv, gain, cos, sin, eps):
     "Its gradients, as the kernel computes them."
+    dk, dv = (d if d.dim() == 4 else d.sum(3) for d in (dk, dv))
     dx, dots = [], None
     for x, d, g in zip(_parts(qkv, gain, dk.size(2)), (dq, dk), (gain.to(qkv.dtype)[:, None], 1)):
         r = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
@@ -81,6 +83,12 @@ def plain_heads_back(dq, dk, dv, qkv, gain, cos, sin, eps):
     return torch.cat((*dx, dv), 2).flatten(2), dots.to(torch.promote_types(dots.dtype, torch.float32))
 
 # %% ../nbs/01b_fused.ipynb #6128a4e6
+def _spread_shape(shape, group):
+    "Shape and strides of a contiguous tensor's rows as (B, T, kv, group, h)."
+    B, T, kv, h = shape
+    return (B, T, kv, group, h), (T * kv * h, kv * h, h, 0, 1)
+
+
 @op("heads")
 def heads(
     qkv: Tensor,  # (B, T, (H + 2·kv)·h)
@@ -89,21 +97,26 @@ def heads(
     sin: Tensor,  # (T, m)
     kv_heads: int,
     eps: float,
+    spread: str = "",  # k: keys as `pgolf.flash4.spread` has them; kv: values too
 ) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, H, h), (B, T, kv, h), (B, T, kv, h)
     "Normalised, turned, scaled queries, normalised and turned keys, and values."
-    k = gpu_kernels(qkv)
-    return (k.heads_forward if k else plain_heads)(qkv.contiguous(), gain, cos, sin, kv_heads, eps)
+    own = gpu_kernels(qkv)
+    q, *rest = (own.heads_forward if own else plain_heads)(qkv.contiguous(), gain, cos, sin, kv_heads, eps)
+    k, v = (x.as_strided(*_spread_shape(x.shape, len(gain) // kv_heads)) if name in spread else x for name, x in zip("kv", rest))
+    return q, k, v
 
 
 @heads.register_fake
-def _(qkv, gain, cos, sin, kv_heads, eps):
-    q, k, v = _parts(qkv, gain, kv_heads)
-    return tuple(qkv.new_empty(x.shape) for x in (q, k, v))
+def _(qkv, gain, cos, sin, kv_heads, eps, spread=""):
+    q, k, v = (x.shape for x in _parts(qkv, gain, kv_heads))
+    wide = (qkv.new_empty_strided(*_spread_shape(x, len(gain) // kv_heads)) if name in spread else qkv.new_empty(x)
+            for name, x in zip("kv", (k, v)))
+    return qkv.new_empty(q), *wide
 
 
 @op("heads_back")
 def heads_back(
-    dq: Tensor, dk: Tensor, dv: Tensor,  # of the three results
+    dq: Tensor, dk: Tensor, dv: Tensor,  # of the three results; of what was spread, every share
     qkv: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, eps: float,  # as in `heads`
 ) -> tuple[Tensor, Tensor]:  # gradients of qkv and of the gain
     "Gradients of `heads`."
@@ -124,7 +137,7 @@ def _keep_heads(ctx, inputs, output):
 
 def _heads_gradient(ctx, dq, dk, dv):
     dx, dg = heads_back(dq, dk, dv, *ctx.saved_tensors, ctx.eps)
-    return dx, dg.to(ctx.saved_tensors[1].dtype), None, None, None, None
+    return dx, dg.to(ctx.saved_tensors[1].dtype), None, None, None, None, None
 
 
 heads.register_autograd(_heads_gradient, setup_context=_keep_heads)
@@ -257,3 +270,55 @@ def _(do, y, v):
 
 xsa.register_autograd(lambda ctx, do: xsa_back(do, *ctx.saved_tensors),
                       setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+
+# %% ../nbs/01b_fused.ipynb #a135e2ef
+def plain_read_back(dr, dn, x, x0, mix, shrink, eps):
+    "Gradients of `read_norm`, as the kernel computes them."
+    r = mix[0] * x + mix[1] * x0
+    rho = (r.square().mean(-1, keepdim=True) + eps).rsqrt()
+    e = (shrink * dn).to(dn.dtype)
+    g = dr + rho * (e - rho.square() * r * (e * r).mean(-1, keepdim=True))
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return mix[0] * g, mix[1] * g, torch.stack([(g * t).sum(0, dtype=wide) for t in (x, x0)])
+
+
+@op("read_back")
+def read_back(
+    dr: Tensor, dn: Tensor,  # (N, d), of both results
+    x: Tensor, x0: Tensor, mix: Tensor, shrink: Tensor, eps: float,  # as in `read_norm`, in rows
+) -> tuple[Tensor, Tensor, Tensor]:  # gradients of x, x0 and, in float32 at least, mix
+    "Gradients of `read_norm`."
+    given, k = [t.contiguous() for t in (dr, dn, x, x0, mix)], gpu_kernels(x)
+    return (k.read_backward if k else plain_read_back)(*given, shrink, eps)
+
+
+@read_back.register_fake
+def _(dr, dn, x, x0, mix, shrink, eps):
+    return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(mix.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class _ReadNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, x0, mix, shrink):
+        ctx.save_for_backward(x, x0, mix, shrink)
+        m0, m1 = mix.to(x.dtype)
+        r = m0 * x + m1 * x0
+        return r, F.rms_norm(r, (r.size(-1),)) * shrink
+
+    @staticmethod
+    def backward(ctx, dr, dn):
+        x, x0, mix, shrink = ctx.saved_tensors
+        eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps  # as `rms_norm` has it
+        rows = (t.flatten(0, -2) for t in (dr, dn, x, x0))
+        dx, dx0, dmix = read_back(*rows, mix.to(x.dtype), shrink, eps)
+        return dx.view(x.shape), dx0.view(x.shape), dmix.to(mix.dtype), None
+
+
+def read_norm(
+    x: Tensor,  # (..., d) the stream
+    x0: Tensor,  # (..., d) the embedding
+    mix: Tensor,  # (2, d)
+    shrink: Tensor,  # (), a constant
+) -> tuple[Tensor, Tensor]:  # (..., d) both
+    "r = mix[0]·x + mix[1]·x0, and shrink·rms(r)."
+    return _ReadNorm.apply(x, x0, mix, shrink)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK_BYTES', 'E4M3_MAX', 'WHOLE', 'capped_nll', 'to_fp8', 'weights_fp8', 'operands_fp8', 'product_fp8', 'linear_fp8',
-           'gpu_tiles', 'with_sign', 'slope_of', 'mlp_up', 'mlp_down_back', 'mlp']
+           'gpu_tiles', 'with_sign', 'slope_of', 'mlp_up', 'mlp_down_back', 'mlp_down', 'mlp']
 
 # %% ../nbs/01c_fusedmm.ipynb #bf34de13
 import torch
@@ -199,6 +199,18 @@ def mlp_down_back(dy: Tensor, w: Tensor, h: Tensor, slope: float) -> Tensor:
     return (dy @ w.T) * slope_of(h, slope)
 
 
+@op("mlp_down")
+def mlp_down(h: Tensor, w: Tensor, onto: Tensor) -> Tensor:
+    "(N, m), (d, m), (N, d) -> onto + h wᵀ."
+    k = gpu_tiles(h)
+    return k.matmul_add(h.contiguous(), w.contiguous(), onto.contiguous()) if k else onto + h @ w.T
+
+
+@mlp_down.register_fake
+def _(h, w, onto):
+    return onto.new_empty(onto.shape)
+
+
 @mlp_up.register_fake
 def _(x, w, slope, unit=None, dtype=None, per_unit=None):
     h = x.new_empty(x.size(0), w.size(0), dtype=dtype or x.dtype)
@@ -212,7 +224,7 @@ def _(dy, w, h, slope):
 
 class _MLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, up, down, slope, eight):
+    def forward(ctx, x, up, down, onto, slope, eight):
         bound = up.float().square().sum(1).amax() * up.size(1) if "proj" in eight else None
         unit = None if bound is None else (bound / E4M3_MAX).clamp_min(1e-12)
         more = None if unit is None else 1 / unit
@@ -224,15 +236,16 @@ class _MLP(torch.autograd.Function):
         ctx.save_for_backward(x, up, down, h)
         ctx.slope = slope
         if unit is None:
-            return h @ down.T
+            return h @ down.T if onto is None else mlp_down(h, down, onto)
         b, step = weights_fp8(down)
-        return product_fp8(small, b, unit, step, x.dtype)
+        y = product_fp8(small, b, unit, step, x.dtype)
+        return y if onto is None else onto + y
 
     @staticmethod
     def backward(ctx, dy):
         x, up, down, h = ctx.saved_tensors
         du = mlp_down_back(dy, down.T.contiguous(), h, ctx.slope)
-        return du @ up, du.T @ x, dy.T @ h, None, None
+        return du @ up, du.T @ x, dy.T @ h, dy if ctx.needs_input_grad[3] else None, None, None
 
 
 def mlp(
@@ -241,6 +254,8 @@ def mlp(
     down: Tensor,  # (d, m)
     slope: float,  # of the leaky ReLU below zero; 0: relu2
     eight: tuple[str, ...] = (),  # fc, proj: products from operands of 8 bits; x then as in `linear_fp8`
+    onto: Tensor | None = None,  # (..., d) to which the result is added
 ) -> Tensor:  # (..., d)
-    "down · ℓ(up · x)²."
-    return _MLP.apply(x.flatten(0, -2), up, down, float(slope), eight).unflatten(0, x.shape[:-1])
+    "onto + down · ℓ(up · x)²."
+    rows = onto if onto is None else onto.flatten(0, -2)
+    return _MLP.apply(x.flatten(0, -2), up, down, rows, float(slope), eight).unflatten(0, x.shape[:-1])

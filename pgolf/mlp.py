@@ -40,11 +40,12 @@ class MLP(nn.Module):
         x: Tensor,  # (B, T, d)
         lora: dict | None = None,  # fc, proj, gate -> low-rank pair
         scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
+        onto: Tensor | None = None,  # (B, T, d) to which the output is added
     ) -> Tensor:  # (B, T, d)
         lora = lora or {}
         if self.fused and not lora:  # never swiglu
             slope = self.slope if self.act == "leaky_relu2" else 0.0
-            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope, self.fp8)
+            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), slope, self.fp8, onto)
         eight = "fc" in self.fp8 and not lora
         u = linear_fp8(x, self.fc.matrix(x.dtype)) if eight else self.fc(x, lora.get("fc"))
         if self.act == "relu2":
@@ -53,4 +54,5 @@ class MLP(nn.Module):
             u = F.leaky_relu(u, self.slope).square()
         else:
             u = F.silu(self.gate(x, lora.get("gate"))) * u
-        return self.proj(u, lora.get("proj"), scale)
+        y = self.proj(u, lora.get("proj"), scale)
+        return y if onto is None else onto + y

@@ -32,7 +32,7 @@ def fitting_kernels(
     if device.type != "cuda":
         return "off"
     new = (capability or torch.cuda.get_device_capability(device)) >= (9, 0)
-    return "heads+table+fold+xsa+fan" + "+loss" * (vocab_size <= LOSS_PAYS) + "+mlp" * new
+    return "heads+table+fold+xsa+fan+read" + "+loss" * (vocab_size <= LOSS_PAYS) + "+mlp" * new
 
 
 def _switch(owner, **values):
@@ -59,7 +59,7 @@ def use_kernels(
         if table is not None:
             _switch(table, sorts="table" in on)
     for block in model.blocks:
-        _switch(block, folds="fold" in on)
+        _switch(block, folds="fold" in on, reads="read" in on)
         _switch(block.attn, fused="heads" in on and simple, fused_xsa="xsa" in on,
                 fp8="qkv" in eight, kernel=attention if simple else "sdpa")
         _switch(block.mlp, fused="mlp" in on and cfg.mlp_act != "swiglu",
