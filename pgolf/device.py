@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'MARGINS', 'AGREES', 'TUNING', 'pick_device', 'pick_dtype', 'uses_compile', 'device_name',
-           'attention_order', 'attention_example', 'attention_seconds', 'disagreement', 'fastest_attention',
-           'attention_kernel', 'training_attention', 'compute_settings']
+           'attention_order', 'attention_example', 'attention_seconds', 'disagreement', 'documents_disagreement',
+           'fastest_attention', 'documents_attention', 'attention_kernel', 'training_attention', 'compute_settings']
 
 # %% ../nbs/00f_device.ipynb #a4f3f805
 import contextlib
@@ -102,26 +102,48 @@ def attention_seconds(
     return best
 
 # %% ../nbs/00f_device.ipynb #c956dfd4
+def _far(a, b):
+    "Largest relative difference of two lists of gradients; not a number where one holds none."
+    return max(((x - y).norm() / y.norm()).item() for x, y in zip(a, b))
+
+
 def disagreement(name: str, other: str, shape, dtype, device) -> float:
     "Largest relative difference of two kernels' gradients; not a number where one has none."
     q, k, v, dy = attention_example(shape, dtype, device)
-    a, b = (torch.autograd.grad(_attention(n)(q, k, v), (q, k, v), dy) for n in (name, other))
-    return max(((x - y).norm() / y.norm()).item() for x, y in zip(a, b))
+    return _far(*(torch.autograd.grad(_attention(n)(q, k, v), (q, k, v), dy) for n in (name, other)))
+
+
+def documents_disagreement(name: str, shape, dtype, device) -> float:
+    "The same for documents, of a third, a half and one position among others, and a mask."
+    q, k, v, dy = attention_example(shape, dtype, device)
+    B, T = q.shape[:2]
+    starts = sorted({at for row in range(B) for at in (row * T, row * T + T // 3, row * T + T // 2, row * T + T // 2 + 1)})
+    place = torch.arange(B * T, device=device)
+    doc = (place[:, None] >= torch.tensor(starts, device=device)).sum(1).view(B, T)
+    later = torch.ones(T, T, dtype=torch.bool, device=device).triu(1)
+    mask = (doc[:, :, None] == doc[:, None, :]).logical_and(~later).unsqueeze(1)
+    parts = [x.transpose(1, 2) for x in (q, k, v)]
+    masked = F.scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=q.size(2) != k.size(2)).transpose(1, 2)
+    begins = torch.tensor([*starts, B * T], dtype=torch.int32, device=device)
+    found = flash4(q, k, v, name, begins, torch.tensor(len(starts)))[0]
+    return _far(*(torch.autograd.grad(y, (q, k, v), dy) for y in (found, masked)))
 
 
 MARGINS = {"flash": 0.8, "fa4": 0.97, "cudnn+fa4": 0.97}  # of cuDNN's time, to be taken instead
 AGREES = 0.02  # two kernels in bfloat16 differ by less: 0.003 from float64 each
 
 
-def _usable(name, shape, dtype, device):
+def _usable(name, shape, dtype, device, documents=False):
     "Whether a kernel from outside PyTorch runs here and computes the same; if not, says so."
+    small = (min(shape[0], 2), *shape[1:])
     try:
-        off = disagreement(name, "cudnn", (min(shape[0], 2), *shape[1:]), dtype, device)
+        off = documents_disagreement(name, small, dtype, device) if documents else disagreement(name, "cudnn", small, dtype, device)
     except Exception as e:  # whatever a compiler of another package may raise
         print(f"attention kernel {name} does not run here and is not used: {type(e).__name__}: {str(e)[:200]}", flush=True)
         return False
     if not off < AGREES:
-        print(f"attention kernel {name} differs from cuDNN's gradients by {off:.2g} and is not used", flush=True)
+        than = "a mask's" if documents else "cuDNN's"
+        print(f"attention kernel {name} differs from {than} gradients by {off:.2g} and is not used", flush=True)
     return off < AGREES
 
 
@@ -136,6 +158,13 @@ def fastest_attention(shape: tuple[int, ...], dtype: torch.dtype, device: torch.
     return min(found, key=found.get)
 
 
+@cache
+def documents_attention(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    "FlashAttention-4's kernels of variable length, where they are installed and compute what a mask computes; else cuDNN."
+    fits = has_flash4() and device.type == "cuda" and _usable("fa4", shape, dtype, device, documents=True)
+    return "fa4" if fits else "cudnn"
+
+
 def attention_kernel(cfg: RunConfig, device: torch.device) -> str:
     "The kernel that `train.attention` names, or the fastest on the run's shapes."
     if cfg.train.attention != "auto":
@@ -143,7 +172,8 @@ def attention_kernel(cfg: RunConfig, device: torch.device) -> str:
     m, t = cfg.model, cfg.train
     rows = max(1, min(t.micro_tokens, t.batch_tokens, 262_144) // t.seq_len)
     shape = (rows, t.seq_len, m.num_heads, m.num_kv_heads, m.model_dim // m.num_heads)
-    return fastest_attention(shape, pick_dtype(cfg, device), device)
+    choose = documents_attention if t.doc_attention else fastest_attention
+    return choose(shape, pick_dtype(cfg, device), device)
 
 
 def training_attention(cfg: RunConfig, device: torch.device) -> str:

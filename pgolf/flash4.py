@@ -32,27 +32,39 @@ def _wide(x):
     return x.to(torch.promote_types(x.dtype, torch.float32)).transpose(1, 2)
 
 
-def _logits(q, k):
+def _document(q, starts, pieces):
+    "Number of the document of every position, (B, 1, T); without documents all are in one."
+    if starts is None:
+        return torch.zeros(1, 1, q.size(1), dtype=torch.int64, device=q.device)
+    place = torch.arange(q.size(0) * q.size(1), device=q.device)
+    return torch.searchsorted(starts[1:int(pieces)].long(), place, right=True).view(q.size(0), 1, -1)
+
+
+def _logits(q, k, doc):
     z = q @ k.mT * q.size(-1) ** -0.5
     later = torch.ones(z.shape[-2:], dtype=torch.bool, device=z.device).triu(1)
-    return z.masked_fill(later, -torch.inf)
+    return z.masked_fill(later | (doc.unsqueeze(-1) != doc.unsqueeze(-2)), -torch.inf)
 
 
-def plain_flash4(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def plain_flash4(
+    q: Tensor, k: Tensor, v: Tensor, starts: Tensor | None = None, pieces: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     "What `flash4` computes."
     k, v = (_wide(spread(x, q.size(2))) for x in (k, v))
-    z = _logits(_wide(q), k)
+    z = _logits(_wide(q), k, _document(q, starts, pieces))
     lse = z.logsumexp(-1)
     y = (z - lse.unsqueeze(-1)).exp() @ v
-    return y.transpose(1, 2).to(q.dtype).contiguous(), lse
+    lse = lse if starts is None else lse.transpose(0, 1).flatten(1)
+    return y.transpose(1, 2).to(q.dtype).contiguous(), lse.contiguous()
 
 
-def plain_flash4_back(dy, q, k, v, y, lse):
+def plain_flash4_back(dy, q, k, v, y, lse, starts=None, pieces=None):
     "Its gradients, from what the forward pass left; those of keys and values spread."
     k, v = (spread(x, q.size(2)) for x in (k, v))
     root = q.size(-1) ** -0.5
     Q, K, V, dY = (_wide(x) for x in (q, k, v, dy))
-    p = (_logits(Q, K) - lse.unsqueeze(-1)).exp()
+    lse = lse if starts is None else lse.unflatten(1, (q.size(0), -1)).transpose(0, 1)
+    p = (_logits(Q, K, _document(q, starts, pieces)) - lse.unsqueeze(-1)).exp()
     ds = p * (dY @ V.mT - (dY * _wide(y)).sum(-1, keepdim=True))
     found = zip((root * ds @ K, root * ds.mT @ Q, p.mT @ dY), (q, k, v))
     return tuple(g.transpose(1, 2).to(q.dtype).contiguous().view(x.shape) for g, x in found)
@@ -92,53 +104,68 @@ def flash4(
     q: Tensor,  # (B, T, H, h), bfloat16 or float16 on a GPU
     k: Tensor,  # (B, T, kv, h), or (B, T, kv, H/kv, h) of `spread`
     v: Tensor,  # likewise
-    form: str,  # of `FORMS`
-) -> tuple[Tensor, Tensor]:  # (B, T, H, h); (B, H, T) float32, ln Σ exp of every row
-    "Causal grouped-query attention."
+    form: str,  # of `FORMS`; of documents both passes are the package's
+    starts: Tensor | None = None,  # (N + 1,) int32 places in the B·T positions, row after row, where documents begin; None: rows are whole
+    pieces: Tensor | None = None,  # () on the CPU, how many documents there are; the entry after the last is B·T
+) -> tuple[Tensor, Tensor]:  # (B, T, H, h); float32 ln Σ exp of every row, (B, H, T), of documents (H, B·T)
+    "Causal grouped-query attention; it stays inside documents where they are given."
     if not q.is_cuda:
-        return plain_flash4(q, k, v)
+        return plain_flash4(q, k, v, starts, pieces)
     k, v = _narrow(k), _narrow(v)
-    if form == "cudnn+fa4":
+    if starts is None and form == "cudnn+fa4":
         return _by_cudnn(q, k, v)
-    y, lse, *_ = flash4_module()._flash_attn_fwd(q, k, v, causal=True, return_lse=True)
-    return y, lse
+    parts = [x if starts is None else x.flatten(0, 1) for x in (q, k, v)]
+    y, lse, *_ = flash4_module()._flash_attn_fwd(*parts, causal=True, return_lse=True, **_lengths(q, starts, pieces))
+    return y.view(q.shape), lse
+
+
+def _lengths(q, starts, pieces):
+    "What the package is told of documents."
+    if starts is None:
+        return {}
+    begin, most = starts[:int(pieces) + 1], q.size(1)
+    return dict(cu_seqlens_q=begin, cu_seqlens_k=begin, max_seqlen_q=most, max_seqlen_k=most)
 
 
 @torch.library.custom_op("pgolf::flash4_back", mutates_args=())
 def flash4_back(
     dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor,  # as in `flash4`
+    starts: Tensor | None = None, pieces: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, H, h); (B, T, kv, H/kv, h) twice, every query head's share
     "Gradients of `flash4`, whoever computed y."
     if not q.is_cuda:
-        return plain_flash4_back(dy, q, k, v, y, lse)
-    dq, dk, dv = (q.new_empty(spread(x, q.size(2)).shape) if x is not q else q.new_empty(q.shape) for x in (q, k, v))
-    dy, k, v, group, back = dy.contiguous(), _narrow(k), _narrow(v), dk.size(3), flash4_module()._flash_attn_bwd
+        return plain_flash4_back(dy, q, k, v, y, lse, starts, pieces)
+    dq, dk, dv = q.new_empty(q.shape), *(q.new_empty(spread(x, q.size(2)).shape) for x in (k, v))
+    about, group, back = _lengths(q, starts, pieces), dk.size(3), flash4_module()._flash_attn_bwd
+    flat = (lambda x: x.flatten(0, 1)) if about else (lambda x: x)  # documents lie in one long row
+    dy, k, v = dy.contiguous(), flat(_narrow(k)), flat(_narrow(v))
     for i in range(group):
-        mine = slice(i, None, group)
-        one = [x[:, :, mine] for x in (q, y, dy, dq)]
-        back(one[0], k, v, one[1], one[2], lse[:, mine], causal=True, dq=one[3], dk=dk.select(3, i), dv=dv.select(3, i))
+        one = [flat(x)[..., i::group, :] for x in (q, y, dy, dq)]
+        back(one[0], k, v, one[1], one[2], lse[..., i::group, :], causal=True, dq=one[3],
+             dk=flat(dk.select(3, i)), dv=flat(dv.select(3, i)), **about)
     return dq, dk, dv
 
 
 @flash4.register_fake
-def _(q, k, v, form):
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return q.new_empty(q.shape), q.new_empty(q.size(0), q.size(2), q.size(1), dtype=wide)
+def _(q, k, v, form, starts=None, pieces=None):
+    wide, (B, T, H, _) = torch.promote_types(q.dtype, torch.float32), q.shape
+    return q.new_empty(q.shape), q.new_empty((B, H, T) if starts is None else (H, B * T), dtype=wide)
 
 
 @flash4_back.register_fake
-def _(dy, q, k, v, y, lse):
+def _(dy, q, k, v, y, lse, starts=None, pieces=None):
     return q.new_empty(q.shape), *(q.new_empty(spread(x, q.size(2)).shape) for x in (k, v))
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:3], *output)
+    ctx.save_for_backward(*inputs[:3], *output, *inputs[4:])
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx, dy, dlse):
     found = zip(flash4_back(dy, *ctx.saved_tensors), ctx.saved_tensors)
-    return *(g if g.dim() == x.dim() else g.sum(3) for g, x in found), None  # outside: the compiler joins it to what follows
+    nothing = (None, None, None)  # form, starts, pieces
+    return *(g if g.dim() == x.dim() else g.sum(3) for g, x in found), *nothing  # outside: the compiler joins it to what follows
 
 
 flash4.register_autograd(_gradients, setup_context=_keep)

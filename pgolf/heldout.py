@@ -17,6 +17,7 @@ from torch import Tensor
 from .average import WeightAverage
 from .config import RunConfig
 from .model import GPT
+from .positions import count_pieces
 from .ranks import ALONE, Ranks
 from .text import DataError
 
@@ -68,7 +69,9 @@ class HeldOut:
         part = next(d for d in range(min(most_rows, rows), 0, -1) if rows % d == 0)
         ids = torch.from_numpy(tokens[:rows * length + 1].astype(np.int64)).to(device)
         pairs = zip(ids[:-1].view(rows, length).split(part), ids[1:].view(rows, length).split(part))
-        self.parts, self.count = list(pairs)[ranks.rank::ranks.world], rows // part
+        apart, bos = cfg.train.doc_attention, cfg.model.bos_id
+        parts = [(x, y, count_pieces(x.cpu().numpy(), bos) if apart else None) for x, y in pairs]
+        self.parts, self.count = parts[ranks.rank::ranks.world], rows // part
         self.ranks, self.patience = ranks, cfg.train.patience
         self.every, self.device = cfg.train.val_every, device
         self.best, self.step, self.worse = math.inf, 0, 0
@@ -77,12 +80,12 @@ class HeldOut:
     @torch.no_grad()
     def loss(
         self,
-        loss_fn: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],  # an `Objective`
+        loss_fn: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]],  # an `Objective`
     ) -> float:  # nats a token
         "Mean nll of the held-out tokens; every rank gets the same number."
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for x, y in self.parts:
-            total += loss_fn(x, y)[1]
+        for part in self.parts:
+            total += loss_fn(*part)[1]
         return float(self.ranks.sum_(total)) / self.count
 
     def look(
@@ -90,7 +93,7 @@ class HeldOut:
         step: int,  # optimiser steps done
         model: GPT,
         average: WeightAverage | None,
-        loss_fn: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        loss_fn: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]],
     ) -> float:  # nats a token
         "Loss of what would leave the run now; with patience, the best weights are kept."
         with averaged(average):

@@ -93,14 +93,18 @@ class TokenLoader:
             starts = np.concatenate([starts, self._starts[:missing]])
         return starts
 
+    def next_windows(self) -> np.ndarray:  # (B / world, T + 1) uint16
+        "The windows of this rank's next batch, a copy."
+        n = self.rows // self.world
+        starts = self._take()[self.rank * n : (self.rank + 1) * n]
+        return self._windows[starts]
+
     def next(
         self,
         device: torch.device | str | None = None,  # None: the tensors stay on the CPU
     ) -> tuple[Tensor, Tensor]:  # x, y: (B / world, T) int64
         "The next batch of this rank: inputs and the targets one token further."
-        n = self.rows // self.world
-        starts = self._take()[self.rank * n : (self.rank + 1) * n]
-        return inputs_targets(self._windows[starts], device)
+        return inputs_targets(self.next_windows(), device)
 
     @property
     def epoch(self) -> float:

@@ -6,6 +6,7 @@
 __all__ = ['document_index', 'difficulty_weights', 'Objective']
 
 # %% ../nbs/10d_objective.ipynb #c07b7c38
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from .config import RunConfig
 from .device import training_attention
 from .heads import mtp_loss
 from .model import GPT
+from .positions import Packed, count_pieces, packed_documents
 from .regions import use_kernels
 
 # %% ../nbs/10d_objective.ipynb #fe70f1cd
@@ -45,6 +47,22 @@ class Objective(nn.Module):
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
         attention = training_attention(cfg, next(model.parameters()).device)
         use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention)  # until training is finished
+        self.packs = self.doc_attention and model.blocks[0].attn.kernel != "sdpa"
+
+    def count(
+        self,
+        tokens: np.ndarray,  # (B, T) inputs of a micro-batch, before they go to the device
+    ) -> Tensor | None:  # () on the CPU; None: nobody asks
+        "How many documents the kernel of variable length will find."
+        return count_pieces(tokens, self.bos_id) if self.packs else None
+
+    def documents(self, tokens: Tensor, pieces: Tensor | None) -> Tensor | Packed | None:
+        "What attention is told of documents."
+        if not self.doc_attention:
+            return None
+        if pieces is None or not self.packs:
+            return document_index(tokens, self.bos_id)
+        return packed_documents(tokens, self.bos_id, tokens.numel(), pieces)
 
     def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
         "Mean nll of the next token, with weights and without."
@@ -59,11 +77,11 @@ class Objective(nn.Module):
         self,
         tokens: Tensor,  # (B, T) integer ids
         targets: Tensor,  # (B, T) the tokens that follow
+        pieces: Tensor | None = None,  # of `count`
     ) -> tuple[Tensor, Tensor]:  # () loss to minimise, () mean nll in nats, without gradient
         "Loss and nll of one micro-batch."
         model = self.model
-        doc = document_index(tokens, self.bos_id) if self.doc_attention else None
-        h = model.hidden(tokens, doc)
+        h = model.hidden(tokens, self.documents(tokens, pieces))
         loss, nll = self.next_token(h, targets)
         if model.mtp is not None:
             loss = loss + model.cfg.mtp_weight * mtp_loss(h, model.mtp, model.head, targets)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['YARN_TURNS', 'Rotary', 'ntk_frequencies', 'yarn_frequencies', 'yarn_sharpness', 'document_mask', 'block_mask',
-           'attention_mask', 'Packed', 'packed_documents', 'take_rows', 'row_mask']
+           'attention_mask', 'Packed', 'packed_documents', 'count_pieces', 'take_rows', 'row_mask']
 
 # %% ../nbs/02_positions.ipynb #4db0e66a
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -138,18 +139,29 @@ class Packed(NamedTuple):
     "Documents of a batch, for kernels of variable length."
     doc: Tensor  # (B, T) index of each token's document in its row
     starts: Tensor  # (N + 1,) int32 where documents begin in the flattened batch; its end, repeated
+    pieces: Tensor | None = None  # () int64 on the CPU, how many are real; None: nobody counted
 
 
 def packed_documents(
     tokens: Tensor,  # (B, T) integer ids
     bos: int,  # the id that starts a document
     most: int,  # N, at least the documents and pieces of documents in the batch
+    pieces: Tensor | None = None,  # of `count_pieces`
 ) -> Packed:
     "Where the documents of a batch begin. Every row begins one."
     first = F.pad(tokens[:, 1:] == bos, (1, 0), value=True).flatten()
     place, end = torch.arange(len(first), device=tokens.device), len(first)
     starts = torch.where(first, place, end).sort().values[:most]
-    return Packed((tokens == bos).cumsum(1), F.pad(starts, (0, most + 1 - len(starts)), value=end).int())
+    starts = F.pad(starts, (0, most + 1 - len(starts)), value=end).int()
+    return Packed((tokens == bos).cumsum(1), starts, pieces)
+
+
+def count_pieces(
+    tokens: np.ndarray,  # (B, T) ids
+    bos: int,
+) -> Tensor:  # () int64 on the CPU
+    "Documents and pieces of documents in a batch: every row begins one."
+    return torch.tensor(len(tokens) + int((tokens[:, 1:] == bos).sum()))
 
 # %% ../nbs/02_positions.ipynb #905ee2bb
 def take_rows(

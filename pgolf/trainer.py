@@ -17,6 +17,7 @@ from .config import ConfigError, RunConfig
 from .data import Dataset, TokenLoader
 from .device import pick_device, pick_dtype, uses_compile
 from .heldout import HeldOut, hold_out
+from .loader import inputs_targets
 from .model import GPT
 from .objective import Objective
 from .qat import QAT, make_qat
@@ -82,13 +83,14 @@ class Stepper:
 
     def gradients(self) -> torch.Tensor:  # () mean nll of this rank's rows, on the device
         "Accumulates the gradients of this rank's share of a batch."
-        x, y = self.loader.next(self.device)
-        parts = list(zip(x.split(self.rows), y.split(self.rows)))
+        windows, n = self.loader.next_windows(), self.rows
+        x, y = inputs_targets(windows, self.device)
+        counts = [self.objective.count(windows[k:k + n, :-1]) for k in range(0, len(windows), n)]
         total = torch.zeros((), device=self.device)
-        for xs, ys in parts:
-            loss, nll = self.loss_fn(xs, ys)
-            (loss / len(parts)).backward()
-            total += nll / len(parts)
+        for xs, ys, pieces in zip(x.split(n), y.split(n), counts):
+            loss, nll = self.loss_fn(xs, ys, pieces)
+            (loss / len(counts)).backward()
+            total += nll / len(counts)
         return total
 
     def step(self, moment: Moment) -> torch.Tensor:  # () nll of this rank's rows
