@@ -124,7 +124,7 @@ def documents_disagreement(name: str, shape, dtype, device) -> float:
     mask = (doc[:, :, None] == doc[:, None, :]).logical_and(~later).unsqueeze(1)
     parts = [x.transpose(1, 2) for x in (q, k, v)]
     masked = F.scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=q.size(2) != k.size(2)).transpose(1, 2)
-    begins = torch.tensor([*starts, B * T], dtype=torch.int32, device=device)
+    begins = torch.tensor(starts + [B * T] * 300, dtype=torch.int32, device=device)
     found = flash4(q, k, v, name, begins, torch.tensor(len(starts)))[0]
     return _far(*(torch.autograd.grad(y, (q, k, v), dy) for y in (found, masked)))
 

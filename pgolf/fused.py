@@ -321,4 +321,5 @@ def read_norm(
     shrink: Tensor,  # (), a constant
 ) -> tuple[Tensor, Tensor]:  # (..., d) both
     "r = mix[0]·x + mix[1]·x0, and shrink·rms(r)."
+    x0 = x0.view_as(x0) if x0 is x else x0  # PyTorch 2.11's compiler loses a gradient where one tensor is given twice
     return _ReadNorm.apply(x, x0, mix, shrink)

@@ -63,7 +63,7 @@ def read_pgolf(
         return None
     with suppress(ValueError, KeyError, TypeError):
         record = json.loads(text)
-        return Line(int(record["step"]), float(record["loss"]), float(record["seconds"]))
+        return Line(int(record["step"]), float(record["step_loss"]), float(record["seconds"]))
     return None
 
 # %% ../nbs/13d_laps.ipynb #0b8c2910
