@@ -18,7 +18,7 @@ from .base import ConfigError
 
 # %% ../nbs/01b_fused.ipynb #66219cac
 PARTS = ("heads", "table", "fold", "loss", "xsa", "mlp", "fan", "read")
-FP8_PARTS = ("qkv", "fc", "proj", "head")  # products of normalised rows, and the MLP's second where `mlp` makes its first
+FP8_PARTS = ("qkv", "fc", "proj", "head", "fc_back")  # products of normalised rows, the MLP's second where `mlp` makes its first, and the way back of that
 
 
 def chosen(

@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 import torch
 
+from .base import ConfigError
 from .fused import FP8_PARTS, PARTS, chosen
 from .model import GPT
 
@@ -51,6 +52,9 @@ def use_kernels(
     "Sets which kernels the training form of the network uses. Raises `ConfigError`."
     cfg, device = model.cfg, next(model.parameters()).device
     on, eight = chosen(fitting_kernels(kernels, device, cfg.vocab_size)), chosen(fp8, FP8_PARTS)
+    if "fc_back" in eight and not {"fc", "mlp"} <= eight | on and fp8 != "all":
+        raise ConfigError("train.fp8 has fc_back, the way back of the MLP's first product, without that product in 8 bits; "
+                          "add fc to train.fp8 and mlp to train.kernels, or leave fc_back out")
     tanh, simple = cfg.softcap_kind == "tanh", not cfg.diff_attention
     _switch(model, sorts="table" in on, fans="fan" in on,
             fused_loss="loss" in on and tanh and cfg.vocab_size <= LOSS_VOCAB,
@@ -63,7 +67,7 @@ def use_kernels(
         _switch(block.attn, fused="heads" in on and simple, fused_xsa="xsa" in on,
                 fp8="qkv" in eight, kernel=attention if simple else "sdpa")
         _switch(block.mlp, fused="mlp" in on and cfg.mlp_act != "swiglu",
-                fp8=tuple(part for part in ("fc", "proj") if part in eight))
+                fp8=tuple(part for part in ("fc", "proj", "fc_back") if part in eight))
 
 # %% ../nbs/02f_regions.ipynb #bfa907d6
 def regions(model: GPT) -> list[tuple[Any, str]]:  # (owner, name of its method)
