@@ -128,7 +128,7 @@ def documents_disagreement(name: str, shape, dtype, device) -> float:
     found = flash4(q, k, v, name, begins, torch.tensor(len(starts)))[0]
     return _far(*(torch.autograd.grad(y, (q, k, v), dy) for y in (found, masked)))
 
-
+# %% ../nbs/00f_device.ipynb #89b28b24
 MARGINS = {"flash": 0.8, "fa4": 0.97, "cudnn+fa4": 0.97}  # of cuDNN's time, to be taken instead
 AGREES = 0.02  # two kernels in bfloat16 differ by less: 0.003 from float64 each
 
@@ -157,7 +157,7 @@ def fastest_attention(shape: tuple[int, ...], dtype: torch.dtype, device: torch.
         found |= {name: seconds(name) / MARGINS[name] for name in FORMS if _usable(name, shape, dtype, device)}
     return min(found, key=found.get)
 
-
+# %% ../nbs/00f_device.ipynb #bd2c2208
 @cache
 def documents_attention(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
     "FlashAttention-4's kernels of variable length, where they are installed and compute what a mask computes; else cuDNN."

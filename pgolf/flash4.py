@@ -98,7 +98,7 @@ def _by_cudnn(q, k, v):
     y, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, True)
     return y.transpose(1, 2).contiguous(), lse.reshape(q.shape[:3])
 
-
+# %% ../nbs/00f_flash4.ipynb #724406b0
 @torch.library.custom_op("pgolf::flash4", mutates_args=())
 def flash4(
     q: Tensor,  # (B, T, H, h), bfloat16 or float16 on a GPU
@@ -129,7 +129,7 @@ def _lengths(q, starts, pieces):
     begin, most = starts[:max(int(pieces), MANY) + 1], q.size(1)
     return dict(cu_seqlens_q=begin, cu_seqlens_k=begin, max_seqlen_q=most, max_seqlen_k=most)
 
-
+# %% ../nbs/00f_flash4.ipynb #064be36d
 @torch.library.custom_op("pgolf::flash4_back", mutates_args=())
 def flash4_back(
     dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor,  # as in `flash4`
@@ -148,7 +148,7 @@ def flash4_back(
              dk=flat(dk.select(3, i)), dv=flat(dv.select(3, i)), **about)
     return dq, dk, dv
 
-
+# %% ../nbs/00f_flash4.ipynb #fd2ac92b
 @flash4.register_fake
 def _(q, k, v, form, starts=None, pieces=None):
     wide, (B, T, H, _) = torch.promote_types(q.dtype, torch.float32), q.shape
