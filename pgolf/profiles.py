@@ -98,9 +98,9 @@ PATTERNS = {
     "loss": r"log_softmax|softmax_online|nll_loss|cross_entropy|softcap|logsumexp",
     "optimizer": r"adam|multi_tensor_apply|_foreach|newton|lerp|momentum",
     "matmul": r"gemm|matmul|cutlass|nvjet|triton_mm|triton_tem|splitk"
-              r"|aten::(addmm|bmm|mm|_scaled_mm|baddbmm|linear)\b|^_gram(_\d|$)",
+              r"|aten::(addmm|bmm|mm|_scaled_mm|baddbmm|linear)\b|^_(gram|sum_tokens)(_\d|$)",
     "memory": r"memcpy|memset|fillfunctor|direct_copy"
-              r"|aten::(copy_|fill_|zero_|cat|clone|index|gather|embedding)|^_sum_rows",
+              r"|aten::(copy_|fill_|zero_|cat|clone|index|gather|embedding)|^_sum_rows|^_turn(_\d|$)",
     "pointwise": r"triton_|elementwise|vectorized|reduce|norm|aten::|^_(heads|xsa|read)_|^_(rms|add_up)(_\d|$)",
 }
 
