@@ -50,6 +50,13 @@ def _bound(node: ast.stmt) -> list[str]:
     stores = (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     return list(dict.fromkeys(stores))
 
+
+def _registered(node: ast.stmt) -> list[str]:
+    "f of `@f.register(…)` above a function, or of a statement `f.register(…)`."
+    calls = getattr(node, "decorator_list", [node.value] if isinstance(node, ast.Expr) else [])
+    heads = (getattr(c, "func", c) for c in calls)
+    return [h.value.id for h in heads if isinstance(h, ast.Attribute) and isinstance(h.value, ast.Name)]
+
 # %% ../nbs/04k_alive.ipynb #27bf22ee
 class Module:
     "A parsed module: `defs` and `imports` by name, `loose` statements that bind nothing."
@@ -59,15 +66,21 @@ class Module:
         self.defs: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Import] = {}
         self.loose: list[ast.stmt] = []
+        self.functions = {n.name for n in self.tree.body if isinstance(n, ast.FunctionDef)}
         for node in self.tree.body:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self.imports |= dict(_imports(node, package))
             elif not _is_main(node):
-                names = _bound(node)
+                names = self.names(node)
                 self.loose += [] if names or isinstance(node, ast.Pass) else [node]
                 for bound in names:
                     self.defs.setdefault(bound, []).append(node)
         self.defs.pop("__all__", None)
+
+    def names(self, node: ast.stmt) -> list[str]:
+        "Names any of which keeps a statement alive."
+        known = [f for f in _registered(node) if f in self.functions]
+        return known + [n for n in _bound(node) if not known or n != "_"]
 
 # %% ../nbs/04k_alive.ipynb #d8b58f7c
 Place = tuple[str, str]  # module, name
@@ -206,9 +219,9 @@ def living_source(
     for node in module.tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             body.append(_pruned_import(node, living))
-        elif cut := [n for n in _bound(node) if n in living and (name, n) in found.cut]:
-            body += [_stub(name, n) for n in cut]
-        elif node in module.loose or not _is_main(node) and living & set(_bound(node)):
+        elif cut := [n for n in module.names(node) if n in living and (name, n) in found.cut]:
+            body += [_stub(name, n) for n in cut if n in _bound(node)]
+        elif node in module.loose or not _is_main(node) and living & set(module.names(node)):
             body.append(_pruned_class(node, dead) if isinstance(node, ast.ClassDef) else node)
     kept = ast.Module([n for n in body if n is not None], [])
     return ast.unparse(ast.fix_missing_locations(kept))
