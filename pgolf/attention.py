@@ -190,8 +190,8 @@ class Heads(nn.Module):
         sharp = self.rotary.sharpness(length)
         return q if sharp == 1.0 else q * sharp
 
-    def fused_heads(self, x: Tensor, spread: str = "") -> tuple[Tensor, Tensor, Tensor]:
-        "Queries, keys and own values by one product and one kernel; `spread` as `pgolf.fused.heads` has it."
+    def fused_heads(self, x: Tensor, spread: str = "", blend: tuple = ()) -> tuple[Tensor, Tensor, Tensor]:
+        "Queries, keys and values by one product and one kernel; `spread` and `blend` (v0, share) as `pgolf.fused.heads` has them."
         w = torch.cat((self.c_q.weight, self.c_k.weight, self.c_v.weight)).to(x.dtype)
         qkv = linear_fp8(x, w) if self.fp8 else F.linear(x, w)
         length, precise = x.size(1), torch.promote_types(x.dtype, torch.float32)
@@ -199,7 +199,7 @@ class Heads(nn.Module):
         sharp = self.rotary.sharpness(length)
         gain = self.q_gain if sharp == 1.0 else self.q_gain * sharp
         eps = torch.finfo(precise).eps  # as `rms` has it
-        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps, spread)
+        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps, spread, *blend)
         q, k, v = (part.transpose(1, 2) for part in found)
         return q, k, v
 
@@ -225,8 +225,9 @@ class Attention(Heads):
         self.xsa = layer >= cfg.num_layers - cfg.xsa_last_n
         self.xsa_when = cfg.xsa_when
         self.lends = cfg.value_residual and layer == 0  # its values, to all later layers
-        mixes = any(True for _ in self.value_mix.parameters())
-        self.keeps = not (self.lends or self.xsa or mixes)  # nothing but attention reads its values
+        more = self.value_mix.scale is not None
+        self.blends = self.value_mix.alpha is not None and not more  # layer 0's values, and nothing else
+        self.keeps = not (self.lends or self.xsa or more)  # nothing but attention reads what a kernel makes of its values
 
     def excludes_self(self, length: int) -> bool:
         "Whether XSA acts now. Raises `ConfigError` if it would train on single positions."
@@ -255,14 +256,16 @@ class Attention(Heads):
         lora: dict[str, Lora] | None = None,  # c_q, c_k, c_v, proj -> low-rank difference
         rows: Tensor | None = None,  # (B, R) positions whose output is wanted; needs a mask
         scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
-    ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) own values, nothing added, with a gradient in layer 0
+    ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) values to lend, with a gradient in layer 0
         lora = lora or {}
-        if self.fused and not lora and rows is None:
+        fused = self.fused and not lora and rows is None
+        if fused:
             wide = "" if not by_flash4(mask, self.kernel) else "kv" if self.keeps else "k"
-            q, k, own = self.fused_heads(x, wide)
+            blend = (v0.transpose(1, 2), self.value_mix.alpha.sigmoid()) if self.blends else ()
+            q, k, own = self.fused_heads(x, wide, blend)
         else:
             q, k, own = self.plain_heads(x, lora, rows)
-        v = self.value_mix(own, v0, ve)
+        v = own if fused and self.blends else self.value_mix(own, v0, ve)
         y = attend(q, k, v, mask, self.kernel) if self.diff is None else self.diff(q, k, v, mask)
         y = self.without_self(y, v, rows) if self.excludes_self(x.size(1)) else y
         y = y if self.gate is None else self.gate(y, take_rows(x, rows))

@@ -63,14 +63,15 @@ def _parts(qkv, gain, kv_heads):
     return qkv.unflatten(-1, (heads, -1)).split((len(gain), kv_heads, kv_heads), 2)
 
 
-def plain_heads(qkv, gain, cos, sin, kv_heads, eps):
+def plain_heads(qkv, gain, cos, sin, kv_heads, eps, v0=None, share=None):
     "What `heads` computes, nothing spread."
     q, k, v = _parts(qkv, gain, kv_heads)
     q, k = (turn(F.rms_norm(x, (x.size(-1),), eps=eps), cos, sin) for x in (q, k))
-    return q * gain.to(q.dtype)[:, None], k.contiguous(), v.clone(memory_format=torch.contiguous_format)
+    v = v.clone(memory_format=torch.contiguous_format) if v0 is None else v + share.to(v.dtype) * v0
+    return q * gain.to(q.dtype)[:, None], k.contiguous(), v
 
 
-def plain_heads_back(dq, dk, dv, qkv, gain, cos, sin, eps):
+def plain_heads_back(dq, dk, dv, qkv, gain, cos, sin, eps, v0=None, share=None):
     "Its gradients, as the kernel computes them."
     dk, dv = (d if d.dim() == 4 else d.sum(3) for d in (dk, dv))
     dx, dots = [], None
@@ -80,7 +81,9 @@ def plain_heads_back(dq, dk, dv, qkv, gain, cos, sin, eps):
         dot = (e * n).sum(-1, keepdim=True)
         dx.append(r * g * (e - n * dot / x.size(-1)))
         dots = dot.sum((0, 1)).squeeze(-1) if dots is None else dots
-    return torch.cat((*dx, dv), 2).flatten(2), dots.to(torch.promote_types(dots.dtype, torch.float32))
+    wide = torch.promote_types(dots.dtype, torch.float32)
+    found = torch.cat((*dx, dv), 2).flatten(2), dots.to(wide)
+    return found if v0 is None else (*found, share.to(dv.dtype) * dv, (dv.to(wide) * v0).sum())
 
 # %% ../nbs/01b_fused.ipynb #6128a4e6
 def _spread_shape(shape, group):
@@ -98,16 +101,18 @@ def heads(
     kv_heads: int,
     eps: float,
     spread: str = "",  # k: keys as `pgolf.flash4.spread` has them; kv: values too
+    v0: Tensor | None = None,  # (B, T, kv, h) of qkv's type, blended with the values
+    share: Tensor | None = None,  # () float, how much of it
 ) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, H, h), (B, T, kv, h), (B, T, kv, h)
-    "Normalised, turned, scaled queries, normalised and turned keys, and values."
-    own = gpu_kernels(qkv)
-    q, *rest = (own.heads_forward if own else plain_heads)(qkv.contiguous(), gain, cos, sin, kv_heads, eps)
+    "Normalised, turned, scaled queries, normalised and turned keys, and values, v + share·v0."
+    own, v0 = gpu_kernels(qkv), None if v0 is None else v0.contiguous()
+    q, *rest = (own.heads_forward if own else plain_heads)(qkv.contiguous(), gain, cos, sin, kv_heads, eps, v0, share)
     k, v = (x.as_strided(*_spread_shape(x.shape, len(gain) // kv_heads)) if name in spread else x for name, x in zip("kv", rest))
     return q, k, v
 
 
 @heads.register_fake
-def _(qkv, gain, cos, sin, kv_heads, eps, spread=""):
+def _(qkv, gain, cos, sin, kv_heads, eps, spread="", v0=None, share=None):
     q, k, v = (x.shape for x in _parts(qkv, gain, kv_heads))
     wide = (qkv.new_empty_strided(*_spread_shape(x, len(gain) // kv_heads)) if name in spread else qkv.new_empty(x)
             for name, x in zip("kv", (k, v)))
@@ -118,26 +123,31 @@ def _(qkv, gain, cos, sin, kv_heads, eps, spread=""):
 def heads_back(
     dq: Tensor, dk: Tensor, dv: Tensor,  # of the three results; of what was spread, every share
     qkv: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, eps: float,  # as in `heads`
-) -> tuple[Tensor, Tensor]:  # gradients of qkv and of the gain
-    "Gradients of `heads`."
-    back = k.heads_backward if (k := gpu_kernels(qkv)) else plain_heads_back
-    return back(dq, dk, dv, qkv.contiguous(), gain, cos, sin, eps)
+    v0: Tensor | None = None, share: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    "Gradients of `heads`, of qkv, of the gain, of v0 and of the share, of what is not there (0,)."
+    back, v0 = (k.heads_backward if (k := gpu_kernels(qkv)) else plain_heads_back), None if v0 is None else v0.contiguous()
+    found = back(dq, dk, dv, qkv.contiguous(), gain, cos, sin, eps, v0, share)
+    return found if v0 is not None else (*found, qkv.new_empty(0), found[1].new_empty(0))
 
 
 @heads_back.register_fake
-def _(dq, dk, dv, qkv, gain, cos, sin, eps):
+def _(dq, dk, dv, qkv, gain, cos, sin, eps, v0=None, share=None):
     wide = torch.promote_types(qkv.dtype, torch.float32)
-    return qkv.new_empty(qkv.shape), qkv.new_empty(gain.shape, dtype=wide)
+    blend = (0, 0) if v0 is None else (v0.shape, ())
+    return qkv.new_empty(qkv.shape), qkv.new_empty(gain.shape, dtype=wide), qkv.new_empty(blend[0]), qkv.new_empty(blend[1], dtype=wide)
 
 
 def _keep_heads(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:4])
+    ctx.save_for_backward(*inputs[:4], *inputs[7:])
     ctx.eps = inputs[5]
 
 
 def _heads_gradient(ctx, dq, dk, dv):
-    dx, dg = heads_back(dq, dk, dv, *ctx.saved_tensors, ctx.eps)
-    return dx, dg.to(ctx.saved_tensors[1].dtype), None, None, None, None, None
+    *four, v0, share = ctx.saved_tensors
+    dx, dg, dv0, ds = heads_back(dq, dk, dv, *four, ctx.eps, v0, share)
+    blend = (None, None) if v0 is None else (dv0, ds.to(share.dtype))
+    return dx, dg.to(four[1].dtype), None, None, None, None, None, *blend
 
 
 heads.register_autograd(_heads_gradient, setup_context=_keep_heads)

@@ -50,9 +50,8 @@ def _dot(a, b, c, d, e, f, D: tl.constexpr, HALF: tl.constexpr):
 
 # %% ../nbs/01a_kernels.ipynb #e1298ee3
 @triton.jit
-def _heads_forward(x, gain, cos, sin, q, k, v, rows, length, eps, H: tl.constexpr, KV: tl.constexpr,
-                   D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
-                   BLOCK: tl.constexpr):
+def _heads_forward(x, gain, cos, sin, v0, share, q, k, v, rows, length, eps, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr,
+                   D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     col, wide = tl.arange(0, PART), tl.arange(0, REST)
     token, head = row // (H + 2 * KV), row % (H + 2 * KV)
@@ -65,15 +64,19 @@ def _heads_forward(x, gain, cos, sin, q, k, v, rows, length, eps, H: tl.constexp
     left, right, rest = (a * c + b * s) * f, (b * c - a * s) * f, o * f
     big = token.to(tl.int64)[:, None]
     to_q, to_k = q + (big * H + head[:, None]) * D, k + (big * KV + head[:, None] - H) * D
-    to_v = v + (big * KV + head[:, None] - H - KV) * D
+    value = (big * KV + head[:, None] - H - KV) * D
     _store_parts(to_q, col, wide, left, right, rest, live & is_q, HALF, D)
     _store_parts(to_k, col, wide, left, right, rest, live & ~is_q & ~is_v, HALF, D)
-    _store_parts(to_v, col, wide, a, b, o, live & is_v, HALF, D)
+    if MIX:
+        ea, eb, eo = _load_parts(v0 + value, col, wide, live & is_v, HALF, D)
+        w = tl.load(share).to(tl.float32)
+        a, b, o = a + w * ea, b + w * eb, o + w * eo
+    _store_parts(v + value, col, wide, a, b, o, live & is_v, HALF, D)
 
 # %% ../nbs/01a_kernels.ipynb #0c41e35d
 @triton.jit
-def _heads_backward(dq, dk, dv, x, gain, cos, sin, dx, dots, rows, length, eps,
-                    qb, qt, qh, kb, kt, kh, kg, vb, vt, vh, vg, H: tl.constexpr, KV: tl.constexpr,
+def _heads_backward(dq, dk, dv, x, gain, cos, sin, v0, share, dx, dots, dv0, more, rows, length, eps,
+                    qb, qt, qh, kb, kt, kh, kg, vb, vt, vh, vg, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr,
                     GK: tl.constexpr, GV: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
                     BLOCK: tl.constexpr):
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -93,17 +96,24 @@ def _heads_backward(dq, dk, dv, x, gain, cos, sin, dx, dots, rows, length, eps,
     for i in tl.static_range(1, GK if GK > GV else GV):
         ea, eb, eo = _load_parts(at + (i * step)[:, None], col, wide, live & (i < shares)[:, None], HALF, D)
         da, db, do = da + ea, db + eb, do + eo
-    begin = row.to(tl.int64)[:, None] * D
-    a, b_, o = _load_parts(x + begin, col, wide, live & ~is_v, HALF, D)
+    begin, value = row.to(tl.int64)[:, None] * D, (token.to(tl.int64) * KV + head - H - KV)[:, None] * D
+    # beside its own input a query or key needs nothing, a value what was blended with it
+    source, on = (tl.where(is_v, v0 + value, x + begin), live) if MIX else (x + begin, live & ~is_v)
+    a, b_, o = _load_parts(source, col, wide, on, HALF, D)
     r = 1.0 / tl.sqrt(_dot(a, a, b_, b_, o, o, D, HALF) / D + eps)
-    c, s = _angles(cos, sin, token % length, col, live, HALF)
+    c, s = _angles(cos, sin, token % length, col, live & ~is_v, HALF)
     ea, eb = da * c - db * s, db * c + da * s  # turned back
-    dot = r * _dot(ea, a, eb, b_, do, o, D, HALF)
+    product = _dot(ea, a, eb, b_, do, o, D, HALF)
+    dot = r * product
     f = (r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32))[:, None]
     n = (r * dot / D)[:, None]
     left, right = tl.where(is_v, da, f * (ea - a * n)), tl.where(is_v, db, f * (eb - b_ * n))
     _store_parts(dx + begin, col, wide, left, right, tl.where(is_v, do, f * (do - o * n)), live, HALF, D)
     tl.store(dots + token.to(tl.int64) * H + head, dot, mask=(row < rows) & (head < H))
+    if MIX:
+        w = tl.load(share).to(tl.float32)
+        _store_parts(dv0 + value, col, wide, w * da, w * db, w * do, live & is_v, HALF, D)
+        tl.store(more + token.to(tl.int64) * KV + head - H - KV, product, mask=(row < rows) & (head >= H + KV))
 
 # %% ../nbs/01a_kernels.ipynb #42c8ac63
 def _head_shape(qkv, gain, cos, kv_heads):
@@ -123,11 +133,14 @@ def heads_forward(
     sin: Tensor,  # (T, m)
     kv_heads: int,
     eps: float,
+    v0: Tensor | None = None,  # (B, T, kv, h) contiguous, to be blended with the values
+    share: Tensor | None = None,  # () how much of it
 ) -> tuple[Tensor, Tensor, Tensor]:  # contiguous (B, T, H, h), (B, T, kv, h), (B, T, kv, h)
-    "Normalised, rotated queries with their gain, normalised and rotated keys, and values."
+    "Normalised, rotated queries with their gain, normalised and rotated keys, and values, v + share·v0."
     (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, kv_heads)
     q, k, v = (qkv.new_empty(B, T, heads, D) for heads in (H, kv_heads, kv_heads))
-    _heads_forward[grid](qkv, gain, cos, sin, q, k, v, rows, T, eps, **sizes)
+    mix = (qkv, gain) if v0 is None else (v0, share)
+    _heads_forward[grid](qkv, gain, cos, sin, *mix, q, k, v, rows, T, eps, MIX=v0 is not None, **sizes)
     return q, k, v
 
 
@@ -140,16 +153,20 @@ def heads_backward(
     cos: Tensor,
     sin: Tensor,
     eps: float,
-) -> tuple[Tensor, Tensor]:  # gradient of qkv; (H,) float32 of the gain
+    v0: Tensor | None = None,
+    share: Tensor | None = None,
+) -> tuple[Tensor, ...]:  # gradient of qkv; (H,) float32 of the gain; with v0 (B, T, kv, h) of it, () float32 of the share
     "Gradients of `heads_forward`."
     (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, dk.size(2))
     dq, dk, dv = (g if g.stride(-1) == 1 else g.contiguous() for g in (dq, dk, dv))
     dx, dots = torch.empty_like(qkv), qkv.new_empty(B * T, H, dtype=torch.float32)
     dk, dv = (g if g.dim() == 5 else g.unsqueeze(3) for g in (dk, dv))
     strides = [s for g in (dq, dk, dv) for s in g.stride()[:-1]]
-    _heads_backward[grid](dq, dk, dv, qkv, gain, cos, sin, dx, dots, rows, T, eps,
-                          *strides, GK=dk.size(3), GV=dv.size(3), **sizes)
-    return dx, dots.sum(0)
+    mix = (qkv, gain) if v0 is None else (v0, share)
+    dv0, more = (dx, dots) if v0 is None else (torch.empty_like(v0), dots.new_empty(B * T, dv.size(2)))
+    _heads_backward[grid](dq, dk, dv, qkv, gain, cos, sin, *mix, dx, dots, dv0, more, rows, T, eps,
+                          *strides, MIX=v0 is not None, GK=dk.size(3), GV=dv.size(3), **sizes)
+    return (dx, dots.sum(0)) if v0 is None else (dx, dots.sum(0), dv0, more.sum())
 
 # %% ../nbs/01a_kernels.ipynb #6262e1cd
 @triton.jit
@@ -218,31 +235,33 @@ def add_up(
 
 # %% ../nbs/01a_kernels.ipynb #68b38dc3
 @triton.jit
-def _cross_entropy(logits, targets, nll, V, cap, COLS: tl.constexpr):
-    row, col = tl.program_id(0).to(tl.int64), tl.arange(0, COLS)
-    inside = col < V
-    z = tl.load(logits + row * V + col, mask=inside, other=0.0).to(tl.float32)
-    t = 2.0 * tl.sigmoid(2.0 * z / cap) - 1.0  # tanh
-    y = tl.where(inside, cap * t, float("-inf"))
-    top = tl.max(y, 0)
-    e = tl.exp(y - top)
-    total = tl.sum(e, 0)
-    hit = col == tl.load(targets + row)
-    tl.store(nll + row, top + tl.log(total) - tl.sum(tl.where(hit, y, 0.0), 0))
-    p = e / total - tl.where(hit, 1.0, 0.0)
-    tl.store(logits + row * V + col, p * (1.0 - t * t), mask=inside)
+def _cross_entropy(logits, targets, nll, n, V, cap, NEAR: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    row, col = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLS)
+    live, inside = row < n, (col < V)[None, :]
+    at, on = row[:, None] * V + col[None, :], live[:, None] & inside
+    z = tl.load(logits + at, mask=on, other=0.0).to(tl.float32)
+    q = 1.0 / (1.0 + tl.exp2(z * (2.8853900817779268 / cap)))  # 2 / ln 2
+    least = 0.0 if NEAR else tl.min(tl.where(inside, q, 2.0), 1)[:, None]
+    e = tl.where(inside, tl.exp2((q - least) * (-2.8853900817779268 * cap)), 0.0)
+    total = tl.sum(e, 1)
+    hit = col[None, :] == tl.load(targets + row, mask=live, other=0)[:, None]
+    found = tl.sum(tl.where(hit, q - least, 0.0), 1)
+    tl.store(nll + row, tl.log(total) + 2.0 * cap * found, mask=live)
+    p = e * (1.0 / total)[:, None] - tl.where(hit, 1.0, 0.0)
+    tl.store(logits + at, p * (4.0 * q * (1.0 - q)), mask=on)
 
 
 def cross_entropy_(
     logits: Tensor,  # (N, V) contiguous, before the cap; becomes its own gradient
     targets: Tensor,  # (N,)
     cap: float,
+    tile: dict | None = None,  # rows of a program, warps
 ) -> Tensor:  # (N,) float32 nats
     "Nll of softcapped logits, which are overwritten by the gradient of the sum of all nll."
     n, V = logits.shape
     nll, cols = logits.new_empty(n, dtype=torch.float32), triton.next_power_of_2(V)
-    warps = min(16, max(1, cols // 512))
-    _cross_entropy[(n,)](logits, targets, nll, V, cap, COLS=cols, num_warps=warps)
+    t = dict(ROWS=1, num_warps=min(16, max(1, cols // 512))) | (tile or {})
+    _cross_entropy[(triton.cdiv(n, t["ROWS"]),)](logits, targets, nll, n, V, float(cap), NEAR=cap <= 40, COLS=cols, **t)
     return nll
 
 # %% ../nbs/01a_kernels.ipynb #8a93f768
