@@ -77,7 +77,7 @@ def _heads_forward(x, gain, cos, sin, v0, share, q, k, v, rows, length, eps, MIX
 @triton.jit
 def _heads_backward(dq, dk, dv, x, gain, cos, sin, v0, share, dx, dots, dv0, more, rows, length, eps,
                     qb, qt, qh, kb, kt, kh, kg, vb, vt, vh, vg, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr,
-                    GK: tl.constexpr, GV: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
+                    GK: tl.constexpr, GV: tl.constexpr, EVEN: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, PART: tl.constexpr, REST: tl.constexpr,
                     BLOCK: tl.constexpr):
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     col, wide = tl.arange(0, PART), tl.arange(0, REST)
@@ -88,18 +88,21 @@ def _heads_backward(dq, dk, dv, x, gain, cos, sin, v0, share, dx, dots, dv0, mor
     from_q = dq + b * qb + t * qt + head * qh
     from_k = dk + b * kb + t * kt + (head - H) * kh
     from_v = dv + b * vb + t * vt + (head - H - KV) * vh
-    # one pointer a row: each row has one of the three as its source
-    at = tl.where(head < H, from_q, tl.where(head >= H + KV, from_v, from_k))[:, None]
-    da, db, do = _load_parts(at, col, wide, live, HALF, D)
+    # one pointer a row: each row has one of the three as its source; EVEN: multiples of 16 bytes, which a choice of pointers hides from Triton 3.9
+    at = tl.where(head < H, from_q, tl.where(head >= H + KV, from_v, from_k))
+    at = tl.multiple_of(at, 16) if EVEN else at
+    da, db, do = _load_parts(at[:, None], col, wide, live, HALF, D)
     shares = tl.where(head < H, 1, tl.where(head >= H + KV, GV, GK))
     step = tl.where(head >= H + KV, vg, kg)
     for i in tl.static_range(1, GK if GK > GV else GV):
-        ea, eb, eo = _load_parts(at + (i * step)[:, None], col, wide, live & (i < shares)[:, None], HALF, D)
+        more_at = tl.multiple_of(at + i * step, 16) if EVEN else at + i * step
+        ea, eb, eo = _load_parts(more_at[:, None], col, wide, live & (i < shares)[:, None], HALF, D)
         da, db, do = da + ea, db + eb, do + eo
-    begin, value = row.to(tl.int64)[:, None] * D, (token.to(tl.int64) * KV + head - H - KV)[:, None] * D
+    begin, value = row.to(tl.int64) * D, (token.to(tl.int64) * KV + head - H - KV) * D
     # beside its own input a query or key needs nothing, a value what was blended with it
-    source, on = (tl.where(is_v, v0 + value, x + begin), live) if MIX else (x + begin, live & ~is_v)
-    a, b_, o = _load_parts(source, col, wide, on, HALF, D)
+    source, on = (tl.where(head >= H + KV, v0 + value, x + begin), live) if MIX else (x + begin, live & ~is_v)
+    source = tl.multiple_of(source, 16) if EVEN else source
+    a, b_, o = _load_parts(source[:, None], col, wide, on, HALF, D)
     r = 1.0 / tl.sqrt(_dot(a, a, b_, b_, o, o, D, HALF) / D + eps)
     c, s = _angles(cos, sin, token % length, col, live & ~is_v, HALF)
     ea, eb = da * c - db * s, db * c + da * s  # turned back
@@ -108,11 +111,11 @@ def _heads_backward(dq, dk, dv, x, gain, cos, sin, v0, share, dx, dots, dv0, mor
     f = (r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32))[:, None]
     n = (r * dot / D)[:, None]
     left, right = tl.where(is_v, da, f * (ea - a * n)), tl.where(is_v, db, f * (eb - b_ * n))
-    _store_parts(dx + begin, col, wide, left, right, tl.where(is_v, do, f * (do - o * n)), live, HALF, D)
+    _store_parts((dx + begin)[:, None], col, wide, left, right, tl.where(is_v, do, f * (do - o * n)), live, HALF, D)
     tl.store(dots + token.to(tl.int64) * H + head, dot, mask=(row < rows) & (head < H))
     if MIX:
         w = tl.load(share).to(tl.float32)
-        _store_parts(dv0 + value, col, wide, w * da, w * db, w * do, live & is_v, HALF, D)
+        _store_parts((dv0 + value)[:, None], col, wide, w * da, w * db, w * do, live & is_v, HALF, D)
         tl.store(more + token.to(tl.int64) * KV + head - H - KV, product, mask=(row < rows) & (head >= H + KV))
 
 # %% ../nbs/01a_kernels.ipynb #42c8ac63
@@ -163,9 +166,10 @@ def heads_backward(
     dk, dv = (g if g.dim() == 5 else g.unsqueeze(3) for g in (dk, dv))
     strides = [s for g in (dq, dk, dv) for s in g.stride()[:-1]]
     mix = (qkv, gain) if v0 is None else (v0, share)
+    even = all(n * qkv.element_size() % 16 == 0 for n in (*strides, D)) and all(t.data_ptr() % 16 == 0 for t in (dq, dk, dv, qkv, mix[0]))
     dv0, more = (dx, dots) if v0 is None else (torch.empty_like(v0), dots.new_empty(B * T, dv.size(2)))
     _heads_backward[grid](dq, dk, dv, qkv, gain, cos, sin, *mix, dx, dots, dv0, more, rows, T, eps,
-                          *strides, MIX=v0 is not None, GK=dk.size(3), GV=dv.size(3), **sizes)
+                          *strides, MIX=v0 is not None, GK=dk.size(3), GV=dv.size(3), EVEN=even, **sizes)
     return (dx, dots.sum(0)) if v0 is None else (dx, dots.sum(0), dv0, more.sum())
 
 # %% ../nbs/01a_kernels.ipynb #6262e1cd

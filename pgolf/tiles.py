@@ -15,14 +15,14 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 # %% ../nbs/01a_tiles.ipynb #c4f05549
 @triton.jit
-def _with_sign(h, minus, KIND: tl.constexpr):
-    "h ≥ 0 rounded to that type so that its last binary place is `minus` (in 16 bits: to the nearest such number)."
-    bits, one = h.to(tl.int32, bitcast=True), minus.to(tl.int32)
+def _with_sign(h, u, KIND: tl.constexpr):
+    "h ≥ 0 rounded to that type so that its last binary place is the sign of u (in 16 bits: to the nearest such number)."
+    bits, minus = h.to(tl.int32, bitcast=True), u.to(tl.int32, bitcast=True)
     if KIND == tl.bfloat16:  # the upper half of a float32
-        near = ((bits - (one << 16) + 0x10000) & -0x20000) + (one << 16)
-        return (near >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
+        one = (minus >> 15) & 0x10000
+        return (((bits - one + 0x10000) & -0x20000 | one) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
     else:
-        return ((bits & -2) | one).to(tl.float32, bitcast=True)
+        return ((bits & -2) | (minus >> 31) & 1).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -39,9 +39,9 @@ def _times_slope(d, h, slope, LEAKY: tl.constexpr, KIND: tl.constexpr):
 @triton.jit
 def _up_out(u, out_desc, small_desc, per_unit, m, n, slope, LEAKY: tl.constexpr, SMALL: tl.constexpr, KIND: tl.constexpr):
     "Writes half a tile of h, and of its 8-bit twin."
-    low = tl.where(u > 0, u, slope * u)
+    low = tl.maximum(u, slope * u)  # since 0 ≤ slope < 1
     h = low * low
-    out_desc.store([m, n], _with_sign(h, low < 0, KIND) if LEAKY else h.to(KIND))
+    out_desc.store([m, n], _with_sign(h, u, KIND) if LEAKY else h.to(KIND))
     if SMALL:
         small_desc.store([m, n], tl.minimum(h * tl.load(per_unit), 448.0).to(tl.float8e4nv))
 
@@ -63,6 +63,7 @@ def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                      GROUP: tl.constexpr, TASK: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
                      EIGHT: tl.constexpr, SMALL: tl.constexpr, KIND: tl.constexpr):
+    tl.assume(K > 0)  # or a second way out of every tile is compiled, for products of nothing
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
         group = tile // (GROUP * across)
