@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path.cwd()
@@ -71,6 +72,19 @@ def secrets():
                 line = text.count("\n", 0, found.start()) + 1
                 yield f"{path.relative_to(ROOT)}:{line} looks like a secret or a home folder"
     yield from traces()
+
+
+def kept():
+    "Every run that a page names is in the repository, file by file."
+    have = [str(p.relative_to(ROOT)) for p in tracked() if p.relative_to(ROOT).parts[0] == "runs"]
+    for path, nb in notebooks():
+        if path.relative_to(ROOT).parts[0] == "runs":
+            continue
+        for i, cell in enumerate(nb["cells"]):
+            text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+            for name in re.findall(r"`(runs/\d{8}-[^`\s]+)`", text):
+                if not any(fnmatch(h, name) or fnmatch(h, name.rstrip("/") + "/*") for h in have):
+                    yield f"{path.relative_to(ROOT)}: cell {i} names {name}, which is not kept"
 
 
 def written(output):

@@ -58,6 +58,19 @@ class ScheduleConfig(Section):
     warmdown_iters: int = Field(1200, ge=0, description="linear decay over the last so many steps' worth of time")
     warmdown_max_frac: float = Field(0.6, ge=0, le=1, description="warmdown_iters never takes more than this share of the run, however short the run is; warmdown_frac may")
     min_lr: float = Field(0.0, ge=0, le=1, description="floor of the learning-rate multiplier")
+    seq_lens: str = Field("", pattern=r"^(\d+@0?\.\d+(,\d+@0?\.\d+)*)?$", description="shorter training sequences first: each length with the share of the run until which it lasts, as 512@0.2,1024@0.5, and train.seq_len after them (empty: train.seq_len throughout)")
+
+    @model_validator(mode="after")
+    def _rising(self):
+        shares = [share for _, share in self.lengths()]
+        if shares != sorted(set(shares)):
+            raise ValueError(f"schedule.seq_lens={self.seq_lens!r} must name shares of the run that rise; sort them, and give each once")
+        return self
+
+    def lengths(self) -> list[tuple[int, float]]:  # tokens, share of the run until which they last
+        "What `seq_lens` says."
+        parts = (part.split("@") for part in self.seq_lens.split(",") if part)
+        return [(int(length), float(share)) for length, share in parts]
 
 # %% ../nbs/00_base_train.ipynb #b3e43a94
 class AverageConfig(Section):

@@ -62,6 +62,8 @@ def _next_moment(trainer, seconds, before, log):
                           (moment.qat, before.qat, f"qat {cfg.qat.kind}")):
         if on and not was:
             log.say(f"{name} begins at step {step}, {seconds:.1f} s")
+    if before.seq_len not in (0, moment.seq_len):
+        log.say(f"sequences of {moment.seq_len:,} tokens instead of {before.seq_len:,} from step {step}, {seconds:.1f} s")
     return moment
 
 
@@ -136,7 +138,7 @@ def run_steps(
         frac = 1.0 if ended else frac
         log(step=step, loss=mean, step_loss=last, lr_mul=moment.lr_mul, momentum=moment.momentum, frac=frac,
             seconds=seconds, tokens=step * cfg.train.batch_tokens, tokens_per_second=rate, **seen,
-            **(dict(looping=moment.looping, qat=moment.qat) if several else {}))
+            **(moment.mode._asdict() if several else {}))
         losses, line = [], (step, seconds)
         if keeper is not None and frac < 1:
             keeper.maybe(trainer, moment, now, log)
@@ -255,7 +257,7 @@ def _trained(trainer, data, run_dir, log, keeper, startup, about):
     "Steps and what follows them; `about` says where a resumed run was."
     used, before = keeper.kept, about.get("moment", asdict(Moment(1.0, 0.0)))
     log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}, "
-            f"{trainer.ranks.world} rank(s), graphs (looping, quantised): {modes(trainer.cfg)}")
+            f"{trainer.ranks.world} rank(s), graphs: {', '.join(map(str, modes(trainer.cfg)))}")
     if about:
         log.say(f"resumed from step {trainer.steps}, {used:.1f} s of the budget were used", loud=True)
     timer = Timer(trainer.cfg.train.max_seconds, used, trainer.ranks, trainer.synchronize)

@@ -23,7 +23,7 @@ from .objective import Objective
 from .qat import QAT, make_qat
 from .ranks import ALONE, Ranks
 from .regions import compile_regions, plain_regions
-from .schedule import Moment, check_schedule, modes, set_schedule
+from .schedule import Mode, Moment, check_schedule, modes, set_schedule
 from .sharded import build_optimizers, update
 
 # %% ../nbs/10g_trainer.ipynb #151bcafa
@@ -61,9 +61,11 @@ class Stepper:
     qat: QAT | None = field(init=False)
     objective: Objective = field(init=False)
     loss_fn: Callable = field(init=False)  # the objective, compiled if asked for
+    seq_len: int = field(init=False)  # tokens of a sequence now: rows are cut into such
 
     def __post_init__(self):
         check_schedule(self.cfg)
+        self.seq_len = self.cfg.train.seq_len
         self.rows = rank_rows(self.cfg, self.ranks.world)[1]  # of a micro-batch
         self.optimizers = build_optimizers(self.model, self.cfg, self.compiled, self.ranks)
         self.average = make_average(self.model, self.cfg.average)
@@ -75,27 +77,31 @@ class Stepper:
         elif self.compiled:
             self.loss_fn = torch.compile(self.objective, dynamic=False)
 
-    def set_mode(self, looping: bool, qat: bool):
+    def set_mode(self, mode: Mode):
         "Which graph the next steps run."
-        self.model.looping = looping
+        self.model.looping, self.seq_len = mode.looping, mode.seq_len or self.cfg.train.seq_len
         if self.qat is not None:
-            self.qat.set_active(qat)
+            self.qat.set_active(mode.qat)
+
+    def cut(self, rows):  # (b, T) -> (b·T/L, L)
+        "Rows as sequences of the length of this part of the run."
+        return rows.reshape(-1, self.seq_len)
 
     def gradients(self) -> torch.Tensor:  # () mean nll of this rank's rows, on the device
         "Accumulates the gradients of this rank's share of a batch."
         windows, n = self.loader.next_windows(), self.rows
         x, y = inputs_targets(windows, self.device)
-        counts = [self.objective.count(windows[k:k + n, :-1]) for k in range(0, len(windows), n)]
+        counts = [self.objective.count(self.cut(windows[k:k + n, :-1])) for k in range(0, len(windows), n)]
         total = torch.zeros((), device=self.device)
         for xs, ys, pieces in zip(x.split(n), y.split(n), counts):
-            loss, nll = self.loss_fn(xs, ys, pieces)
+            loss, nll = self.loss_fn(self.cut(xs), self.cut(ys), pieces)
             (loss / len(counts)).backward()
             total += nll / len(counts)
         return total
 
     def step(self, moment: Moment) -> torch.Tensor:  # () nll of this rank's rows
         "One optimiser step."
-        self.set_mode(*moment.mode)
+        self.set_mode(moment.mode)
         set_schedule(self.optimizers, moment)
         if self.qat is not None:
             self.qat.before_step()
@@ -145,8 +151,8 @@ class Trainer(Stepper):
     def compile_graphs(self):
         "Forward and backward of every mode, once: rank 0 fills the compiler's cache, the others read it."
         with self.ranks.main_first():
-            for looping, qat in modes(self.cfg):
-                self.set_mode(looping, qat)
+            for mode in modes(self.cfg):
+                self.set_mode(mode)
                 self.gradients()
             self.model.zero_grad(set_to_none=True)
 
@@ -155,9 +161,9 @@ class Trainer(Stepper):
         state, start = self.snapshot(), self.cfg.optim.muon_momentum_warmup_start
         if self.compiled and self.ranks.world > 1 and self.cfg.train.warmup_steps:
             self.compile_graphs()
-        for looping, qat in modes(self.cfg):
+        for mode in modes(self.cfg):
             for _ in range(self.cfg.train.warmup_steps):
-                self.step(Moment(0.0, start, looping=looping, qat=qat))
+                self.step(Moment(0.0, start, 1.0, *mode))
             if self.held_out is not None and self.cfg.train.warmup_steps:
                 self.held_out.loss(self.loss_fn)
         self.restore(state)
