@@ -119,14 +119,14 @@ def _heads_backward(dq, dk, dv, x, gain, cos, sin, v0, share, dx, dots, dv0, mor
         tl.store(more + token.to(tl.int64) * KV + head - H - KV, product, mask=(row < rows) & (head >= H + KV))
 
 # %% ../nbs/01a_kernels.ipynb #42c8ac63
-def _head_shape(qkv, gain, cos, kv_heads):
+def _head_shape(qkv, gain, cos, kv_heads, tile):
     B, T, width = qkv.shape
     H, half = len(gain), cos.size(1)
     D = width // (H + 2 * kv_heads)
     rows = B * T * (H + 2 * kv_heads)
     part, rest = (triton.next_power_of_2(max(1, n)) for n in (half, D - 2 * half))
-    sizes = dict(H=H, KV=kv_heads, D=D, HALF=half, PART=part, REST=rest, BLOCK=32)
-    return (B, T, H, D), rows, (triton.cdiv(rows, 32),), sizes
+    sizes = dict(H=H, KV=kv_heads, D=D, HALF=half, PART=part, REST=rest, BLOCK=32) | (tile or {})
+    return (B, T, H, D), rows, (triton.cdiv(rows, sizes["BLOCK"]),), sizes
 
 
 def heads_forward(
@@ -138,9 +138,10 @@ def heads_forward(
     eps: float,
     v0: Tensor | None = None,  # (B, T, kv, h) contiguous, to be blended with the values
     share: Tensor | None = None,  # () how much of it
+    tile: dict | None = None,  # rows of a program (BLOCK), warps, most registers of a thread (maxnreg)
 ) -> tuple[Tensor, Tensor, Tensor]:  # contiguous (B, T, H, h), (B, T, kv, h), (B, T, kv, h)
     "Normalised, rotated queries with their gain, normalised and rotated keys, and values, v + share·v0."
-    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, kv_heads)
+    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, kv_heads, tile)
     q, k, v = (qkv.new_empty(B, T, heads, D) for heads in (H, kv_heads, kv_heads))
     mix = (qkv, gain) if v0 is None else (v0, share)
     _heads_forward[grid](qkv, gain, cos, sin, *mix, q, k, v, rows, T, eps, MIX=v0 is not None, **sizes)
@@ -158,9 +159,10 @@ def heads_backward(
     eps: float,
     v0: Tensor | None = None,
     share: Tensor | None = None,
+    tile: dict | None = None,
 ) -> tuple[Tensor, ...]:  # gradient of qkv; (H,) float32 of the gain; with v0 (B, T, kv, h) of it, () float32 of the share
     "Gradients of `heads_forward`."
-    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, dk.size(2))
+    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, dk.size(2), tile)
     dq, dk, dv = (g if g.stride(-1) == 1 else g.contiguous() for g in (dq, dk, dv))
     dx, dots = torch.empty_like(qkv), qkv.new_empty(B * T, H, dtype=torch.float32)
     dk, dv = (g if g.dim() == 5 else g.unsqueeze(3) for g in (dk, dv))
