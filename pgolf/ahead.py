@@ -19,9 +19,10 @@ from types import SimpleNamespace
 from .base import PgolfError
 
 # %% ../nbs/01d_ahead.ipynb #f58a5c93
-KINDS = {
-    "tensor cores": r"[HQI]GMMA|[HI]MMA|WARPGROUP|R2UR", "memory": r"LD[GLSC]|ST[GLS]|LDSM|STSM|UTMA|UBLKCP|RED|ATOM", "roots, exponentials": r"MUFU",
-    "float": r"F(?!2)|H(?!GMMA|MMA)", "conversion": r"[FI]2|F2FP|PRMT|SGXT", "integer": r"I|L(?!D)|SHF|VI|UI|ULEA|ULOP|USHF|UI|LEA|SEL|ISETP|UMOV|MOV|CS2R|UISETP",
+KINDS = {  # what an instruction is for -> how its name begins; the first that fits
+    "tensor cores": r"[HQI]GMMA|[HI]MMA|WARPGROUP", "memory": r"(LD|ST)[GLSC]|LDSM|STSM|UTMA|ATOM|RED", "roots, exponentials": r"MUFU",
+    "float": r"F(ADD|MUL|FMA|MNMX|SEL|SET)|H(ADD|MUL|FMA)2", "conversion": r"[FI]2|PRMT",
+    "integer and moves": r"U?(I[A-Z]|LEA|LOP|SHF|SEL|MOV|PLOP)|VI|CS2R|R2|S2|P2R",
 }
 MACHINES = {80: (65_536, 166_912), 89: (65_536, 101_376), 90: (65_536, 232_448)}  # capability -> registers, bytes of shared memory
 
@@ -118,7 +119,7 @@ def _card(arch):
     finally:
         driver.set_active(None)  # found anew when it is asked for
 
-
+# %% ../nbs/01d_ahead.ipynb #5e91a001
 def compile_ahead(
     call: Callable,  # something that launches Triton's kernels
     *args,  # of it; tensors on the CPU do
