@@ -104,6 +104,8 @@ def _allowed(key):
     schema = type(getattr(RunConfig(), section)).model_json_schema()["properties"][name]
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
+    if "pattern" in schema:  # a small language of its own, which its description explains
+        return schema["description"]
     marks = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}", "minLength": "at least {} character"}
     limits = [text.format(schema[m]) for m, text in marks.items() if m in schema]
     return " and ".join([schema.get("type", "value"), *limits])
