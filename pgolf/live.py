@@ -68,7 +68,7 @@ class LiveRun:
 
     def _draw(self):
         start = time.monotonic()
-        fig = loss_curve(self.metrics, f"{self.title}: {self.status(self.metrics[-1])}")
+        fig = loss_curve(self.metrics, f"{self.title}\n{self.status(self.metrics[-1])}")
         if self.handle is None:
             self.handle = display(fig, display_id=True)
         else:
