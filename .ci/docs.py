@@ -37,7 +37,7 @@ KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 CHAPTERS = {  # title: how file names begin; the longest beginning counts, "" is any other notebook
     "Guides": ("15", "12a"), "Run and compare": ("", "14c"), "Settings and plots": ("00",),
     "Data": ("00b_p", "00b_text", "00c", "00d", "00e_l", "00e_s", "00f_t", "01"),
-    "Device, ranks, kernels": ("00f_d", "00f_f", "00g", "00h", "01a", "01b", "01c", "01d"), "Network": ("02",), "Optimiser": ("03",),
+    "Device, ranks, kernels": ("00f_d", "00f_f", "00f_o", "00g", "00h", "01a", "01b", "01c", "01d"), "Network": ("02",), "Optimiser": ("03",),
     "Quantisation": ("04",), "Artifact": ("05",), "n-grams": ("06",), "Mixtures": ("07",), "Scoring": ("08",),
     "Test-time training": ("09",), "Audit and loss": ("10",), "Training": ("11",), "Ranks and pods": ("12",), "Runs": ("13",),
     "Command line": ("14",)}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .base import ConfigError
+from .operators import op
 
 # %% ../nbs/00f_flash4.ipynb #eca06e7c
 FORMS = ("fa4", "cudnn+fa4")  # who computes the forward pass; the backward pass is FA4's
@@ -99,7 +100,7 @@ def _by_cudnn(q, k, v):
     return y.transpose(1, 2).contiguous(), lse.reshape(q.shape[:3])
 
 # %% ../nbs/00f_flash4.ipynb #724406b0
-@torch.library.custom_op("pgolf::flash4", mutates_args=())
+@op("flash4")
 def flash4(
     q: Tensor,  # (B, T, H, h), bfloat16 or float16 on a GPU
     k: Tensor,  # (B, T, kv, h), or (B, T, kv, H/kv, h) of `spread`
@@ -130,7 +131,7 @@ def _lengths(q, starts, pieces):
     return dict(cu_seqlens_q=begin, cu_seqlens_k=begin, max_seqlen_q=most, max_seqlen_k=most)
 
 # %% ../nbs/00f_flash4.ipynb #064be36d
-@torch.library.custom_op("pgolf::flash4_back", mutates_args=())
+@op("flash4_back")
 def flash4_back(
     dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor,  # as in `flash4`
     starts: Tensor | None = None, pieces: Tensor | None = None,

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fused import gpu_kernels, op
+from .fused import gpu_kernels
+from .operators import op
 
 # %% ../nbs/01c_fusedmm.ipynb #64119aee
 CHUNK_BYTES = 1 << 24  # of logits in 16 bits: a third of the level-2 cache
