@@ -11,11 +11,11 @@ from functools import update_wrapper
 
 import torch
 
-# %% ../nbs/00f_operators.ipynb #5708e11e
+# %% ../nbs/00f_operators.ipynb #db93c074
 def free_name(
     name: str,  # a Python identifier
     space: str = "pgolf",  # of operations, also an identifier
-) -> str:  # the name, or with the lowest number behind it that nothing in the space has
+) -> str:  # the name, perhaps with a number behind it
     "A name for a new operation, which none in this process has yet."
     taken, i = getattr(torch.ops, space), 1
     found = name
@@ -26,8 +26,8 @@ def free_name(
 
 
 def op(
-    name: str,  # a Python identifier; in the process it is `pgolf::name`, if that is free
-) -> Callable:  # decorates a function with types for its tensors and numbers
+    name: str,  # a Python identifier, made free
+) -> Callable:  # decorates a function whose arguments have types
     "A function as one operation of PyTorch's, which changes none of its arguments."
     made = torch.library.custom_op(f"pgolf::{free_name(name)}", mutates_args=())
     return lambda f: update_wrapper(made(f), f)  # with its own signature and words
