@@ -8,21 +8,17 @@ __all__ = ['free_name', 'op']
 # %% ../nbs/00f_operators.ipynb #74a9bf92
 from collections.abc import Callable
 from functools import update_wrapper
+from itertools import chain, count
 
 import torch
 
 # %% ../nbs/00f_operators.ipynb #db93c074
 def free_name(
     name: str,  # a Python identifier
-    space: str = "pgolf",  # of operations, also an identifier
 ) -> str:  # the name, perhaps with a number behind it
     "A name for a new operation, which none in this process has yet."
-    taken, i = getattr(torch.ops, space), 1
-    found = name
-    while hasattr(taken, found):
-        i += 1
-        found = f"{name}_{i}"
-    return found
+    names = chain([name], (f"{name}_{i}" for i in count(2)))
+    return next(n for n in names if not hasattr(torch.ops.pgolf, n))
 
 
 def op(
