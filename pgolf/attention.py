@@ -20,6 +20,7 @@ from .flash4 import flash4
 from .fused import heads, xsa
 from .fusedmm import linear_fp8
 from .layers import Linear, Lora, rms
+from .qkv import heads_fit, qkv_heads
 from .positions import Packed, Rotary, document_mask, take_rows
 
 # %% ../nbs/02a_attention.ipynb #1c3db893
@@ -165,7 +166,7 @@ class Differential(nn.Module):
 # %% ../nbs/02a_attention.ipynb #f1633dbc
 class Heads(nn.Module):
     "Queries, keys and values of a layer: query/key norm, q gain and RoPE."
-    fused = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
+    fused = joined = fp8 = False  # which kernels training takes: `pgolf.regions.use_kernels`
     kernel = "sdpa"  # behind attention
 
     def __init__(self, cfg: ModelConfig):
@@ -191,15 +192,18 @@ class Heads(nn.Module):
         return q if sharp == 1.0 else q * sharp
 
     def fused_heads(self, x: Tensor, spread: str = "", blend: tuple = ()) -> tuple[Tensor, Tensor, Tensor]:
-        "Queries, keys and values by one product and one kernel; `spread` and `blend` (v0, share) as `pgolf.fused.heads` has them."
+        "Queries, keys and values by one product and one kernel, or in one; `spread` and `blend` (v0, share) as `pgolf.fused.heads` has them."
         w = torch.cat((self.c_q.weight, self.c_k.weight, self.c_v.weight)).to(x.dtype)
-        qkv = linear_fp8(x, w) if self.fp8 else F.linear(x, w)
         length, precise = x.size(1), torch.promote_types(x.dtype, torch.float32)
         a = self.rotary.angles(length, x.device, precise)
         sharp = self.rotary.sharpness(length)
         gain = self.q_gain if sharp == 1.0 else self.q_gain * sharp
         eps = torch.finfo(precise).eps  # as `rms` has it
-        found = heads(qkv, gain, a.cos(), a.sin(), self.kv_heads, eps, spread, *blend)
+        turn = gain, a.cos(), a.sin(), self.kv_heads, eps, spread
+        if self.joined and heads_fit(self.heads, self.kv_heads, self.head_dim, a.size(-1)):
+            found = qkv_heads(x, w, *turn, *(blend or (None, None)), self.fp8)
+        else:
+            found = heads(linear_fp8(x, w) if self.fp8 else F.linear(x, w), *turn, *blend)
         q, k, v = (part.transpose(1, 2) for part in found)
         return q, k, v
 

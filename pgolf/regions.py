@@ -64,7 +64,7 @@ def use_kernels(
             _switch(table, sorts="table" in on)
     for block in model.blocks:
         _switch(block, folds="fold" in on, reads="read" in on)
-        _switch(block.attn, fused="heads" in on and simple, fused_xsa="xsa" in on,
+        _switch(block.attn, fused=bool({"heads", "qkv"} & on) and simple, joined="qkv" in on, fused_xsa="xsa" in on,
                 fp8="qkv" in eight, kernel=attention if simple else "sdpa")
         _switch(block.mlp, fused="mlp" in on and cfg.mlp_act != "swiglu",
                 fp8=tuple(part for part in ("fc", "proj", "fc_back") if part in eight))
