@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHUNK_BYTES', 'E4M3_MAX', 'E4M3', 'WHOLE', 'capped_nll', 'to_fp8', 'gradient_unit', 'weights_fp8', 'operands_fp8',
-           'product_fp8', 'linear_fp8', 'gpu_tiles', 'with_sign', 'slope_of', 'mlp_up', 'mlp_down', 'mlp_down_back',
-           'mlp_down_back8', 'sum_over_tokens', 'mlp']
+           'product_fp8', 'linear_fp8', 'gpu_tiles', 'with_sign', 'slope_of', 'mlp_up', 'mlp_down', 'paired_rows',
+           'mlp_down_back', 'mlp_down_back8', 'sum_over_tokens', 'mlp']
 
 # %% ../nbs/01c_fusedmm.ipynb #bf34de13
 import torch
@@ -222,6 +222,13 @@ def _(h, w, onto, unit=None):
     return onto.new_empty(onto.shape)
 
 # %% ../nbs/01c_fusedmm.ipynb #c11e0004
+def paired_rows(
+    x: Tensor,  # (N, ...), N a multiple of 16
+) -> Tensor:
+    "Rows i and i + 8 of every sixteen side by side, as one thread of a tensor core's result holds them."
+    return x.unflatten(0, (-1, 2, 8)).transpose(1, 2).flatten(0, 2)
+
+
 @op("mlp_down_back")
 def mlp_down_back(dy: Tensor, w: Tensor, h: Tensor, slope: float) -> Tensor:
     "(N, d), (m, d), (N, m) of `mlp_up` -> (dy wᵀ)·g (N, m); w is the second matrix transposed."
@@ -233,19 +240,19 @@ def mlp_down_back(dy: Tensor, w: Tensor, h: Tensor, slope: float) -> Tensor:
 
 @op("mlp_down_back8")
 def mlp_down_back8(dy: Tensor, w: Tensor, h: Tensor, slope: float, unit: Tensor) -> tuple[Tensor, Tensor]:
-    "As `mlp_down_back` of operands in 8 bits: unit·(dy wᵀ)·g in e4m3, (N, m) and turned (m, N)."
+    "As `mlp_down_back` of operands in 8 bits: unit·(dy wᵀ)·g in e4m3, (N, m) and of `paired_rows` turned (m, N)."
     k = gpu_tiles(dy)
     if k:
         return k.matmul_grad8(dy.contiguous(), w.contiguous(), h, slope, unit)
     du = to_fp8((dy.float() @ w.float().T * unit) * slope_of(h, slope).float(), torch.ones_like(unit))
-    return du, du.T.contiguous()
+    return du, paired_rows(du).T.contiguous()
 
 
 @op("sum_over_tokens")
 def sum_over_tokens(a: Tensor, b: Tensor) -> Tensor:
-    "(m, N) and (N, d) of 8 bits -> a b (m, d) in float32, all sizes multiples of 16."
+    "(m, N) of `paired_rows` turned and (N, d) of 8 bits -> their product (m, d) in float32, all sizes multiples of 16."
     k = gpu_tiles(a)
-    return k.sum_tokens(a.contiguous(), k.turned(b.contiguous())).sum(0) if k else a.float() @ b.float()
+    return k.sum_tokens(a.contiguous(), k.turned(b.contiguous())).sum(0) if k else a.float() @ paired_rows(b).float()
 
 
 @mlp_down_back.register_fake

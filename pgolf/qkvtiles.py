@@ -17,20 +17,20 @@ from .tiles import KINDS, TILE, WIDE
 
 # %% ../nbs/01a_qkv.ipynb #62ff3be6
 @triton.jit
-def _heads_out(u, out_desc, v0_desc, share, inverse, gain, cos, sin, m, n, M, length, eps, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr,
+def _heads_out(u, out_desc, v0_desc, share, inverse, gain, cos, sin, m, n, M, length, eps, unit, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr,
                HALF: tl.constexpr, MIX: tl.constexpr, KIND: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    "Writes some heads, and 1 / rms of each. Values take the same way, unturned: Triton 3.6 cannot flatten a loop with a branch in it."
+    "Writes some heads of unit·u, and 1 / rms of each. Values take the same way, unturned: Triton 3.6 cannot flatten a loop with a branch in it."
     row, head = m + tl.arange(0, BM), n // D + tl.arange(0, BN // D)
     changes = n < (H + KV) * D  # not values
     groups = tl.reshape(u, (BM, BN // D, D // (2 * HALF), 2, HALF))
     a, b = tl.split(tl.permute(groups, (0, 1, 2, 4, 3)))
-    r = 1.0 / tl.sqrt(tl.sum(tl.sum(a * a + b * b, 3), 2) / D + eps)
+    r = 1.0 / tl.sqrt(tl.sum(tl.sum(a * a + b * b, 3), 2) * (unit * unit / D) + eps)
     tl.store(inverse + row.to(tl.int64)[:, None] * (H + KV) + head[None, :], r, mask=(row < tl.where(changes, M, 0))[:, None])
     at = (row % length)[:, None] * HALF + tl.arange(0, HALF)[None, :]
     turns = (tl.arange(0, D // (2 * HALF)) == tl.where(changes, 0, -1))[None, None, :, None]
     c = tl.where(turns, tl.load(cos + at).to(tl.float32)[:, None, None, :], 1.0)
     s = tl.where(turns, tl.load(sin + at).to(tl.float32)[:, None, None, :], 0.0)
-    f = tl.where(changes, r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32)[None, :], 1.0)[:, :, None, None]
+    f = unit * tl.where(changes, r * tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32)[None, :], 1.0)[:, :, None, None]
     both = tl.permute(tl.join((a * c + b * s) * f, (b * c - a * s) * f), (0, 1, 2, 4, 3))
     y = tl.reshape(both, (BM, BN))
     if MIX:  # of queries and keys it reads what is not there: zeros, which cost no memory
@@ -52,12 +52,11 @@ def _matmul_heads(a_desc, b_desc, out_desc, v0_desc, unit, share, inverse, gain,
         u = tl.zeros((BM, BN), tl.float32)
         for k in range(0, K, BK):
             u = tl.dot(a_desc.load([m, k]), b_desc.load([n, k]).T, u)
-        if EIGHT:
-            u = u * tl.load(unit)
+        one = tl.load(unit) if EIGHT else 1.0
         left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
         for half in tl.static_range(2):
             part, at = (left if half == 0 else right), n + half * (BN // 2)
-            _heads_out(part, out_desc, v0_desc, share, inverse, gain, cos, sin, m, at, M, length, eps, H, KV, D, HALF, MIX, KIND, BM, BN // 2)
+            _heads_out(part, out_desc, v0_desc, share, inverse, gain, cos, sin, m, at, M, length, eps, one, H, KV, D, HALF, MIX, KIND, BM, BN // 2)
 
 # %% ../nbs/01a_qkv.ipynb #403e586a
 def _table(v0, rows):

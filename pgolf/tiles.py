@@ -26,34 +26,41 @@ def _with_sign(h, u, KIND: tl.constexpr):
 
 
 @triton.jit
-def _times_slope(d, h, slope, LEAKY: tl.constexpr, KIND: tl.constexpr):
-    "d·∂h/∂u of what `_with_sign` has rounded. (Written so that 128 numbers a thread stay in registers.)"
+def _times_slope(d, h, slope, unit, LEAKY: tl.constexpr, KIND: tl.constexpr):
+    "unit·d·∂h/∂u of what `_with_sign` has rounded. (Written so that 128 numbers a thread stay in registers.)"
     if LEAKY:
         bits = (h.to(tl.int16, bitcast=True) if KIND == tl.bfloat16 else h.to(tl.int32, bitcast=True)).to(tl.int32)
         wide = (bits << 16 if KIND == tl.bfloat16 else bits).to(tl.float32, bitcast=True)
-        return d * tl.sqrt(wide) * tl.where((bits & 1) != 0, -2.0 * slope, 2.0)
+        return d * tl.sqrt(wide) * tl.where((bits & 1) != 0, -2.0 * slope * unit, 2.0 * unit)
     else:
-        return d * (2.0 * tl.sqrt(h.to(tl.float32)))
+        return d * (2.0 * unit * tl.sqrt(h.to(tl.float32)))
 
 
 @triton.jit
-def _up_out(u, out_desc, small_desc, per_unit, m, n, slope, LEAKY: tl.constexpr, SMALL: tl.constexpr, KIND: tl.constexpr):
+def _eight(x, CLAMP: tl.constexpr):
+    "x in e4m3. A GPU ends at the largest number by itself; the interpreter does not."
+    return (tl.minimum(tl.maximum(x, -448.0), 448.0) if CLAMP else x).to(tl.float8e4nv)
+
+
+@triton.jit
+def _up_out(u, out_desc, small_desc, per_unit, m, n, slope, LEAKY: tl.constexpr, SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr):
     "Writes half a tile of h, and of its 8-bit twin."
     low = tl.maximum(u, slope * u)  # since 0 ≤ slope < 1
     h = low * low
     out_desc.store([m, n], _with_sign(h, u, KIND) if LEAKY else h.to(KIND))
     if SMALL:
-        small_desc.store([m, n], tl.minimum(h * tl.load(per_unit), 448.0).to(tl.float8e4nv))
+        small_desc.store([m, n], _eight(h * tl.load(per_unit), CLAMP))
 
 
 @triton.jit
-def _back_out(u, out_desc, h_desc, turned_desc, m, n, slope, LEAKY: tl.constexpr, SMALL: tl.constexpr, KIND: tl.constexpr):
-    "Writes half a tile of the gradient before the activation, in 8 bits as it is and turned."
-    d = _times_slope(u, h_desc.load([m, n]), slope, LEAKY, KIND)
+def _back_out(u, out_desc, h_desc, turned_desc, m, n, slope, unit, LEAKY: tl.constexpr, SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr,
+              BM: tl.constexpr, BN: tl.constexpr):
+    "Writes half a tile of the gradient before the activation, in 8 bits as it is and turned, tokens as `pgolf.fusedmm.paired_rows` has them."
+    d = _times_slope(u, h_desc.load([m, n]), slope, unit, LEAKY, KIND)
     if SMALL:
-        small = tl.minimum(tl.maximum(d, -448.0), 448.0).to(tl.float8e4nv)
+        small = _eight(d, CLAMP)
         out_desc.store([m, n], small)
-        turned_desc.store([n, m], small.T)
+        turned_desc.store([n, m], tl.reshape(tl.permute(tl.reshape(small, (BM // 16, 2, 8, BN)), (3, 0, 2, 1)), (BN, BM)))
     else:
         out_desc.store([m, n], d.to(KIND))
 
@@ -62,7 +69,7 @@ def _back_out(u, out_desc, h_desc, turned_desc, m, n, slope, LEAKY: tl.constexpr
 def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per_unit, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                      GROUP: tl.constexpr, TASK: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
-                     EIGHT: tl.constexpr, SMALL: tl.constexpr, KIND: tl.constexpr):
+                     EIGHT: tl.constexpr, SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr):
     tl.assume(K > 0)  # or a second way out of every tile is compiled, for products of nothing
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
@@ -77,15 +84,16 @@ def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per
                 low = tl.where(a > 0, a, (slope * a).to(a.dtype))
                 a = low * low
             u = tl.dot(a, b_desc.load([n, k]).T, u)
-        if EIGHT:
-            u = u * tl.load(unit)
+        one = tl.load(unit) if EIGHT else 1.0
+        if EIGHT and TASK != "back":  # there it is a part of the slope
+            u = u * one
         left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
         for half in tl.static_range(2):
             part, at = (left if half == 0 else right), n + half * (BN // 2)
             if TASK == "up":
-                _up_out(part, out_desc, more_desc, per_unit, m, at, slope, LEAKY, SMALL, KIND)
+                _up_out(part, out_desc, more_desc, per_unit, m, at, slope, LEAKY, SMALL, CLAMP, KIND)
             elif TASK == "back":
-                _back_out(part, out_desc, more_desc, turned_desc, m, at, slope, LEAKY, SMALL, KIND)
+                _back_out(part, out_desc, more_desc, turned_desc, m, at, slope, one, LEAKY, SMALL, CLAMP, KIND, BM, BN // 2)
             elif TASK == "add":
                 out_desc.store([m, at], (part + more_desc.load([m, at]).to(tl.float32)).to(KIND))
             else:
@@ -112,7 +120,7 @@ def _matmul(a, b, task, best, tile, out, more=None, turned=None, slope=0.0, unit
     kind = more.dtype if task == "back" else out.dtype
     _matmul_epilogue[(programs,)](*descs, *(out if x is None else x for x in (unit, per_unit)), M, N, K, float(slope), PROGRAMS=programs,
                                   **t, TASK=task, LEAKY=slope != 0, EIGHT=unit is not None,
-                                  SMALL=per_unit is not None or turned is not None,
+                                  SMALL=per_unit is not None or turned is not None, CLAMP=triton.knobs.runtime.interpret,
                                   KIND=KINDS[kind], num_warps=warps, num_stages=stages)
 
 
@@ -152,7 +160,7 @@ def matmul_grad8(
     slope: float,
     unit: Tensor,  # () float32 by which products are multiplied
     tile: dict | None = None,  # what differs from the best known
-) -> tuple[Tensor, Tensor]:  # (N, m) e4m3; the same turned, (m, N)
+) -> tuple[Tensor, Tensor]:  # (N, m) e4m3; the same turned, (m, N), tokens as `pgolf.fusedmm.paired_rows` has them
     "As `matmul_grad`, from and in 8 bits."
     out = torch.empty_like(h, dtype=torch.float8_e4m3fn)
     turned = out.new_empty(out.shape[::-1])
@@ -198,30 +206,31 @@ def _sum_tokens(a_desc, b_desc, out_desc, M, N, K, span, BM: tl.constexpr, BN: t
 
 
 @triton.jit
-def _turn(x_desc, out_desc, d, BM: tl.constexpr, BN: tl.constexpr):
+def _turn(x_desc, out_desc, BM: tl.constexpr, BN: tl.constexpr):
     m, n = tl.program_id(0) * BM, tl.program_id(1) * BN
     four = tl.zeros((BM, BN), tl.int32)
-    for i in tl.static_range(4):  # rows 4m + i; together the bytes of a column are one number
-        four |= (x_desc.load([m, i * d + n]).to(tl.int32) & 255) << (8 * i)
+    for i in tl.static_range(4):  # four places of the order; together the bytes of a column are one number
+        byte = tl.reshape(x_desc.load([m // 4, i % 2, 0, i // 2, n]), (BM, BN))
+        four |= (byte.to(tl.int32) & 255) << (8 * i)
     out_desc.store([n, m], four.T)
 
 
 def turned(
     x: Tensor,  # (N, d) of 8 bits, contiguous, both multiples of 16
     tile: dict | None = None,
-) -> Tensor:  # (d, N) contiguous
+) -> Tensor:  # (d, N) contiguous, rows first as `pgolf.fusedmm.paired_rows` has them
     "The matrix with its axes exchanged in memory: four rows at once, since four bytes move as easily as one."
     t, (N, d) = dict(BM=32, BN=128, num_warps=4) | (tile or {}), x.shape
     out = x.new_empty(d, N)
-    rows, columns = x.view(torch.int8).view(N // 4, 4 * d), out.view(torch.int32)
-    descs = (TensorDescriptor.from_tensor(a, b) for a, b in ((rows, [t["BM"], t["BN"]]), (columns, [t["BN"], t["BM"]])))
-    _turn[(triton.cdiv(N // 4, t["BM"]), triton.cdiv(d, t["BN"]))](*descs, d, **t)
+    rows, columns = x.view(torch.int8).view(N // 16, 2, 4, 2, d), out.view(torch.int32)
+    descs = (TensorDescriptor.from_tensor(a, b) for a, b in ((rows, [t["BM"] // 4, 1, 4, 1, t["BN"]]), (columns, [t["BN"], t["BM"]])))
+    _turn[(triton.cdiv(N // 4, t["BM"]), triton.cdiv(d, t["BN"]))](*descs, **t)
     return out
 
 
 def sum_tokens(
     a: Tensor,  # (m, N) of 8 bits, contiguous; all sizes multiples of 16
-    b: Tensor,  # (d, N) of 8 bits, contiguous
+    b: Tensor,  # (d, N) of 8 bits, contiguous, columns in a's order
     tile: dict | None = None,
 ) -> Tensor:  # (shares, m, d) float32
     "Shares whose sum is a bᵀ."
