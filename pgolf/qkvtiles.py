@@ -24,7 +24,7 @@ def _heads_out(u, out_desc, v0_desc, share, inverse, gain, cos, sin, m, n, M, le
     changes = n < (H + KV) * D  # not values
     groups = tl.reshape(u, (BM, BN // D, D // (2 * HALF), 2, HALF))
     a, b = tl.split(tl.permute(groups, (0, 1, 2, 4, 3)))
-    r = 1.0 / tl.sqrt(tl.sum(tl.sum(a * a + b * b, 3), 2) * (unit * unit / D) + eps)
+    r = 1.0 / tl.sqrt(tl.sum(tl.sum(a * a + b * b, 2), 2) * (unit * unit / D) + eps)
     tl.store(inverse + row.to(tl.int64)[:, None] * (H + KV) + head[None, :], r, mask=(row < tl.where(changes, M, 0))[:, None])
     at = (row % length)[:, None] * HALF + tl.arange(0, HALF)[None, :]
     turns = (tl.arange(0, D // (2 * HALF)) == tl.where(changes, 0, -1))[None, None, :, None]
