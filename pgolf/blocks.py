@@ -108,11 +108,16 @@ class Block(Branches):
         m0, m1 = self.resid_mix.to(x.dtype)
         return m0 * x + m1 * x0
 
-    def read_norm(self, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, d), (B, T, d) -> same
-        "What `read` gives, and its norm."
+    def read_norm(self, x: Tensor, x0: Tensor, skip=None) -> tuple[Tensor, Tensor]:  # (B, T, d), (B, T, d) -> same
+        "What `read` gives with the skip added to x, and its norm."
         if self.reads and self.resid_mix is not None:
-            return read_norm(x, x0, self.resid_mix, self.shrink if self.shrink is not None else x.new_ones(()))
-        x = self.read(x, x0)
+            shrink = self.shrink if self.shrink is not None else x.new_ones(())
+            if skip is None:
+                return read_norm(x, x0, self.resid_mix, shrink)
+            earlier, weight = skip
+            mix = torch.cat((self.resid_mix, (self.resid_mix[0] * weight)[None]))
+            return read_norm(x, x0, mix, shrink, earlier)
+        x = self.read(x if skip is None else take_skip(x, *skip), x0)
         return x, self.norm(x)
 
     def forward(
@@ -125,9 +130,10 @@ class Block(Branches):
         turn: int = 0,  # how often this layer was visited before
         pairs: dict | None = None,  # low-rank differences of this visit, see `VISIT_PAIRS`
         rows: Tensor | None = None,  # (B, R) where the stream is wanted; then a `row_mask` is needed
+        skip: tuple[Tensor, Tensor] | None = None,  # (B, T, d) an earlier stream, (d,) its weight: added to x
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) the stream after it, and its own values
         lora = self.lora(turn, pairs)
-        x, n = self.read_norm(x, x0)
+        x, n = self.read_norm(x, x0, skip)
         a, v = self.attend(n, mask, v0, ve, lora, rows)
         x = take_rows(x, rows)
         if self.parallel:
@@ -230,6 +236,10 @@ class Tower(nn.Module):
         gate = None if self.skip_gates is None else self.skip_gates[row]
         return self.join(x, skip, self.skip_weights[row], gate)
 
+    def joins(self, block: Block, visit: Visit) -> bool:
+        "Whether the block reads a skip itself, in one pass with its blend: nothing stands between."
+        return block.reads and block.resid_mix is not None and self.skip_gates is None and not visit.lanes and self.cfg.recur != "alpha"
+
     def recall(self, kind: str, x: Tensor, visit: Visit, memory: dict[int, Tensor]) -> Tensor:
         "Blends x with what the layer's visit before left in `memory`, and leaves x there."
         if self.cfg.recur != kind:
@@ -266,14 +276,17 @@ class Tower(nn.Module):
             only, seen = (rows, near) if rows is not None and number + 1 == len(walk) else (None, mask)
             if visit.lanes and y is None:
                 y = x
-            if visit.skip is not None:
-                x = self.take_skip(visit.skip, x, skips.pop())
+            earlier = skips.pop() if visit.skip is not None else None
+            joins = earlier is not None and self.joins(block, visit)
+            if earlier is not None and not joins:
+                x = self.take_skip(visit.skip, x, earlier)
+            skip = (earlier.view_as(earlier), self.skip_weights[visit.skip]) if joins else None
             x = self.recall("alpha", x, visit, memory)
             if visit.lanes:
                 a, m, v = block.two_lanes(x, y, x0, seen, v0, ve, visit.turn, pairs, only)
                 x, y = self.lanes(visit.layer, take_rows(x, only), take_rows(y, only), a, m)
             else:
-                x, v = block(x, x0, seen, v0, ve, visit.turn, pairs, only)
+                x, v = block(x, x0, seen, v0, ve, visit.turn, pairs, only, skip)
             memory = {layer: take_rows(old, only) for layer, old in memory.items()}
             x = self.recall("ab", x, visit, memory)
             if not number:  # in the layout in which they were computed

@@ -275,54 +275,62 @@ xsa.register_autograd(lambda ctx, do: xsa_back(do, *ctx.saved_tensors),
                       setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
 
 # %% ../nbs/01b_fused.ipynb #a135e2ef
-def plain_read_back(dr, dn, x, x0, mix, shrink, eps):
+def plain_read_back(dr, dn, x, x0, mix, shrink, eps, skip=None):
     "Gradients of `read_norm`, as the kernel computes them."
-    r = mix[0] * x + mix[1] * x0
+    parts = (x, x0) if skip is None else (x, x0, skip)
+    r = mix[0] * x + mix[1] * x0 + (0 if skip is None else mix[2] * skip)
     rho = (r.square().mean(-1, keepdim=True) + eps).rsqrt()
     e = (shrink * dn).to(dn.dtype)
     g = dr + rho * (e - rho.square() * r * (e * r).mean(-1, keepdim=True))
     wide = torch.promote_types(x.dtype, torch.float32)
-    return mix[0] * g, mix[1] * g, torch.stack([(g * t).sum(0, dtype=wide) for t in (x, x0)])
+    return *(m * g for m in mix), torch.stack([(g * t).sum(0, dtype=wide) for t in parts])
 
 
 @op("read_back")
 def read_back(
     dr: Tensor, dn: Tensor,  # (N, d), of both results
-    x: Tensor, x0: Tensor, mix: Tensor, shrink: Tensor, eps: float,  # as in `read_norm`, in rows
-) -> tuple[Tensor, Tensor, Tensor]:  # gradients of x, x0 and, in float32 at least, mix
+    x: Tensor, x0: Tensor, mix: Tensor, shrink: Tensor, eps: float, skip: Tensor | None = None,  # as in `read_norm`, in rows
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # gradients of x, x0, the skip ((0,) without one) and, in float32 at least, mix
     "Gradients of `read_norm`."
     given, k = [t.contiguous() for t in (dr, dn, x, x0, mix)], gpu_kernels(x)
-    return (k.read_backward if k else plain_read_back)(*given, shrink, eps)
+    skip = None if skip is None else skip.contiguous()
+    found = k.read_backward(*given, shrink, eps, None, skip) if k else plain_read_back(*given, shrink, eps, skip)
+    return found if skip is not None else (*found[:2], x.new_empty(0), found[2])
 
 
 @read_back.register_fake
-def _(dr, dn, x, x0, mix, shrink, eps):
-    return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(mix.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+def _(dr, dn, x, x0, mix, shrink, eps, skip=None):
+    beside = x.new_empty(0 if skip is None else x.shape)
+    return x.new_empty(x.shape), x.new_empty(x.shape), beside, x.new_empty(mix.shape, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class _ReadNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x0, mix, shrink):
-        ctx.save_for_backward(x, x0, mix, shrink)
-        m0, m1 = mix.to(x.dtype)
-        r = m0 * x + m1 * x0
+    def forward(ctx, x, x0, mix, shrink, skip):
+        ctx.save_for_backward(x, x0, mix, shrink, skip)
+        m = mix.to(x.dtype)
+        r = m[0] * x + m[1] * x0
+        r = r if skip is None else r + m[2] * skip
         return r, F.rms_norm(r, (r.size(-1),)) * shrink
 
     @staticmethod
     def backward(ctx, dr, dn):
-        x, x0, mix, shrink = ctx.saved_tensors
+        x, x0, mix, shrink, skip = ctx.saved_tensors
         eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps  # as `rms_norm` has it
         rows = (t.flatten(0, -2) for t in (dr, dn, x, x0))
-        dx, dx0, dmix = read_back(*rows, mix.to(x.dtype), shrink, eps)
-        return dx.view(x.shape), dx0.view(x.shape), dmix.to(mix.dtype), None
+        dx, dx0, dskip, dmix = read_back(*rows, mix.to(x.dtype), shrink, eps, None if skip is None else skip.flatten(0, -2))
+        return dx.view(x.shape), dx0.view(x.shape), dmix.to(mix.dtype), None, None if skip is None else dskip.view(x.shape)
 
 
 def read_norm(
     x: Tensor,  # (..., d) the stream
     x0: Tensor,  # (..., d) the embedding
-    mix: Tensor,  # (2, d)
+    mix: Tensor,  # (2, d), with a skip (3, d)
     shrink: Tensor,  # (), a constant
+    skip: Tensor | None = None,  # (..., d) an earlier stream
 ) -> tuple[Tensor, Tensor]:  # (..., d) both
-    "r = mix[0]·x + mix[1]·x0, and shrink·rms(r)."
-    x0 = x0.view_as(x0) if x0 is x else x0  # PyTorch 2.11's compiler loses a gradient where one tensor is given twice
-    return _ReadNorm.apply(x, x0, mix, shrink)
+    "r = mix[0]·x + mix[1]·x0 + mix[2]·skip, and shrink·rms(r)."
+    # PyTorch 2.11's compiler loses a gradient where one tensor is given twice
+    x0 = x0.view_as(x0) if x0 is x else x0
+    skip = skip if skip is None else skip.view_as(skip)
+    return _ReadNorm.apply(x, x0, mix, shrink, skip)

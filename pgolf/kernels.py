@@ -406,14 +406,15 @@ def rms_backward(dy: Tensor, x: Tensor, eps: float) -> Tensor:  # (N, d) both ->
 
 # %% ../nbs/01a_kernels.ipynb #afffb71f
 @triton.jit
-def _read_back(dr, dn, x, x0, mix, shrink, dx, dx0, sums, n, d, eps, PROGRAMS: tl.constexpr, COLS: tl.constexpr,
-               BLOCK: tl.constexpr):
+def _read_back(dr, dn, x, x0, skip, mix, shrink, dx, dx0, dskip, sums, n, d, eps, SKIP: tl.constexpr, PROGRAMS: tl.constexpr,
+               COLS: tl.constexpr, BLOCK: tl.constexpr):
     col = tl.arange(0, COLS)
     inside = col < d
     m0 = tl.load(mix + col, mask=inside, other=0.0).to(tl.float32)[None, :]
     m1 = tl.load(mix + d + col, mask=inside, other=0.0).to(tl.float32)[None, :]
+    m2 = tl.load(mix + 2 * d + col, mask=inside & SKIP, other=0.0).to(tl.float32)[None, :]
     s = tl.load(shrink).to(tl.float32)
-    first, second = tl.zeros((BLOCK, COLS), tl.float32), tl.zeros((BLOCK, COLS), tl.float32)
+    first, second, third = tl.zeros((BLOCK, COLS), tl.float32), tl.zeros((BLOCK, COLS), tl.float32), tl.zeros((BLOCK, COLS), tl.float32)
     for begin in range(tl.program_id(0) * BLOCK, n, PROGRAMS * BLOCK):
         row = begin + tl.arange(0, BLOCK)
         live = (row < n)[:, None] & inside[None, :]
@@ -423,15 +424,23 @@ def _read_back(dr, dn, x, x0, mix, shrink, dx, dx0, sums, n, d, eps, PROGRAMS: t
         e = s * tl.load(dn + at, mask=live, other=0.0).to(tl.float32)
         g = tl.load(dr + at, mask=live, other=0.0).to(tl.float32)
         r = m0 * a + m1 * b
+        if SKIP:
+            c = tl.load(skip + at, mask=live, other=0.0).to(tl.float32)
+            r += m2 * c
         rho = 1.0 / tl.sqrt(tl.sum(r * r, 1) / d + eps)
         share = rho * rho * rho * tl.sum(e * r, 1) / d
         g += rho[:, None] * e - share[:, None] * r
         tl.store(dx + at, m0 * g, mask=live)
         tl.store(dx0 + at, m1 * g, mask=live)
         first, second = first + g * a, second + g * b
-    place = sums + tl.program_id(0) * 2 * d + col
+        if SKIP:
+            tl.store(dskip + at, m2 * g, mask=live)
+            third += g * c
+    place = sums + tl.program_id(0) * (3 if SKIP else 2) * d + col
     tl.store(place, tl.sum(first, 0), mask=inside)
     tl.store(place + d, tl.sum(second, 0), mask=inside)
+    if SKIP:
+        tl.store(place + 2 * d, tl.sum(third, 0), mask=inside)
 
 
 READ = dict(BLOCK=2, each=8)  # rows of a program at a time, and programs a multiprocessor
@@ -442,17 +451,19 @@ def read_backward(
     dn: Tensor,  # (N, d) contiguous: of n
     x: Tensor,  # (N, d) contiguous
     x0: Tensor,  # (N, d) contiguous
-    mix: Tensor,  # (2, d) contiguous, m0 and m1 as the forward pass rounded them
+    mix: Tensor,  # (2, d) contiguous, m0 and m1 as the forward pass rounded them; with a skip (3, d)
     shrink: Tensor,  # (), the s
     eps: float,
     tile: dict | None = None,  # what differs from `READ`
-) -> tuple[Tensor, Tensor, Tensor]:  # gradients of x, of x0, and of mix (2, d) in float32
+    skip: Tensor | None = None,  # (N, d) contiguous
+) -> tuple[Tensor, ...]:  # gradients of x, of x0, of the skip if there is one, and of mix in float32
     "Gradients of a block's reading: blend and norm."
     (n, d), cols = x.shape, triton.next_power_of_2(x.size(1))
     t = {**READ, "num_warps": max(1, min(8, cols // 512)), **(tile or {})}
     card = torch.cuda.get_device_properties(x.device) if x.is_cuda else None
     programs = t.pop("each") * (card.multi_processor_count if card else 1)
-    dx, dx0, sums = torch.empty_like(x), torch.empty_like(x0), x.new_empty(programs, 2, d, dtype=torch.float32)
-    _read_back[(programs,)](dr, dn, x, x0, mix, shrink, dx, dx0, sums, n, d, eps, PROGRAMS=programs,
+    dx, dx0, sums = torch.empty_like(x), torch.empty_like(x0), x.new_empty(programs, len(mix), d, dtype=torch.float32)
+    beside, dskip = (x, dx) if skip is None else (skip, torch.empty_like(skip))
+    _read_back[(programs,)](dr, dn, x, x0, beside, mix, shrink, dx, dx0, dskip, sums, n, d, eps, SKIP=skip is not None, PROGRAMS=programs,
                             COLS=cols, **t)
-    return dx, dx0, sums.sum(0)
+    return (dx, dx0, sums.sum(0)) if skip is None else (dx, dx0, dskip, sums.sum(0))

@@ -19,7 +19,7 @@ import torch
 from .checkpoint import MetricLog, TrainError, run_lock, save_weights
 from .config import PgolfError, RunConfig, config_from_json
 from .data import Dataset, prepare
-from .device import compute_settings, device_name, pick_device
+from .device import attention_kernel, compute_settings, device_name, pick_device
 from .quantize import training_stats
 from .ranks import ALONE, Ranks, joined, leave
 from .result import TrainResult, read_result, save_result, save_stats
@@ -256,7 +256,9 @@ def train(
 def _trained(trainer, data, run_dir, log, keeper, startup, about):
     "Steps and what follows them; `about` says where a resumed run was."
     used, before = keeper.kept, about.get("moment", asdict(Moment(1.0, 0.0)))
-    log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}, "
+    gpu = trainer.device.type == "cuda"
+    by = f", attention by {attention_kernel(trainer.cfg, trainer.device)}" if gpu else ""
+    log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}{by}, "
             f"{trainer.ranks.world} rank(s), graphs: {', '.join(map(str, modes(trainer.cfg)))}")
     if about:
         log.say(f"resumed from step {trainer.steps}, {used:.1f} s of the budget were used", loud=True)
