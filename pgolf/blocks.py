@@ -215,6 +215,7 @@ class Lanes(nn.Module):
 class Tower(nn.Module):
     "All blocks and the walk through them."
     fans = False  # gradients of what all blocks read are added up at once: `pgolf.regions.use_kernels`
+    blends_skips = False  # a block that reads by a kernel takes its skip in there
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -237,8 +238,9 @@ class Tower(nn.Module):
         return self.join(x, skip, self.skip_weights[row], gate)
 
     def joins(self, block: Block, visit: Visit) -> bool:
-        "Whether the block reads a skip itself, in one pass with its blend: nothing stands between."
-        return block.reads and block.resid_mix is not None and self.skip_gates is None and not visit.lanes and self.cfg.recur != "alpha"
+        "Whether the block takes a skip in itself, in one pass with its blend: nothing stands between."
+        plain = self.skip_gates is None and not visit.lanes and self.cfg.recur != "alpha"
+        return self.blends_skips and plain and block.reads and block.resid_mix is not None
 
     def recall(self, kind: str, x: Tensor, visit: Visit, memory: dict[int, Tensor]) -> Tensor:
         "Blends x with what the layer's visit before left in `memory`, and leaves x there."

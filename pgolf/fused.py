@@ -16,7 +16,7 @@ from .base import ConfigError
 from .operators import op
 
 # %% ../nbs/01b_fused.ipynb #66219cac
-PARTS = ("heads", "qkv", "table", "fold", "loss", "xsa", "mlp", "fan", "read")
+PARTS = ("heads", "qkv", "table", "fold", "loss", "xsa", "mlp", "fan", "read", "skip")
 FP8_PARTS = ("qkv", "fc", "proj", "head", "fc_back")  # products of normalised rows, the MLP's second where `mlp` makes its first, and the way back of that
 
 

@@ -56,7 +56,7 @@ def use_kernels(
         raise ConfigError("train.fp8 has fc_back, the way back of the MLP's first product, without that product in 8 bits; "
                           "add fc to train.fp8 and mlp to train.kernels, or leave fc_back out")
     tanh, simple = cfg.softcap_kind == "tanh", not cfg.diff_attention
-    _switch(model, sorts="table" in on, fans="fan" in on,
+    _switch(model, sorts="table" in on, fans="fan" in on, blends_skips="skip" in on,
             fused_loss="loss" in on and tanh and cfg.vocab_size <= LOSS_VOCAB,
             fp8="head" in eight and model.widen is None)  # only normalised rows
     for table in (model.bigram, model.value_emb):
