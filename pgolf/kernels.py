@@ -107,10 +107,10 @@ def _heads_backward(dq, dk, dv, x, inverse, gain, cos, sin, v0, share, dx, dots,
     c, s = _angles(cos, sin, token % length, col, live & ~is_v, HALF)
     if KEPT:  # the row is g R n, beside its own 1 / rms: the dot is the same before and after the turn
         r = tl.load(inverse + token.to(tl.int64) * (H + KV) + head, mask=(row < rows) & (head < H + KV), other=0.0)
-        without = tl.where(g == 0.0, 0.0, 1.0 / tl.where(g == 0.0, 1.0, g))[:, None]
-        a, b_, o = a * without, b_ * without, o * without
+        without = tl.where(g == 0.0, 0.0, 1.0 / tl.where(g == 0.0, 1.0, g))
         product = _dot(da, a, db, b_, do, o, D, HALF)
-        dot, n = product, (product / D)[:, None]
+        dot = without * product
+        n = (without * dot / D)[:, None]
         ta, tb = da - a * n, db - b_ * n
         ea, eb, eo = ta * c - tb * s, tb * c + ta * s, do - o * n
     else:
@@ -459,7 +459,8 @@ def read_backward(
 ) -> tuple[Tensor, ...]:  # gradients of x, of x0, of the skip if there is one, and of mix in float32
     "Gradients of a block's reading: blend and norm."
     (n, d), cols = x.shape, triton.next_power_of_2(x.size(1))
-    t = {**READ, "num_warps": max(1, min(8, cols // 512)), **(tile or {})}
+    warps, best = max(1, min(8, cols // 512)), READ if skip is None else READ | dict(BLOCK=1)  # a third row would not fit in registers
+    t = {**best, "num_warps": warps if skip is None else min(8, 2 * warps), **(tile or {})}
     card = torch.cuda.get_device_properties(x.device) if x.is_cuda else None
     programs = t.pop("each") * (card.multi_processor_count if card else 1)
     dx, dx0, sums = torch.empty_like(x), torch.empty_like(x0), x.new_empty(programs, len(mix), d, dtype=torch.float32)

@@ -85,7 +85,7 @@ def matmul_heads(
     (B, T, K), N, H, dtype = x.shape, len(w), len(gain), dtype or x.dtype
     D, rows = N // (H + 2 * kv_heads), B * T
     out, inverse = x.new_empty(B, T, N, dtype=dtype), torch.empty(B, T, H + kv_heads, device=x.device)
-    best = dict(num_stages=2) if x.dtype == torch.float32 else {} if unit is None else WIDE
+    best = dict(num_stages=2) if x.dtype == torch.float32 else WIDE if unit is not None or v0 is not None else {}  # a tile of v0 more, and two programs do not fit
     t = {**TILE, "BK": 2 * TILE["BK"] // x.element_size(), **best, **(tile or {})}
     t["BN"] = min(t["BN"], 2 * wide)
     warps, stages = t.pop("num_warps", 4), t.pop("num_stages", 3)
