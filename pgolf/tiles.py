@@ -66,6 +66,26 @@ def _back_out(u, out_desc, h_desc, turned_desc, m, n, slope, unit, LEAKY: tl.con
 
 # %% ../nbs/01a_tiles.ipynb #a11e0002
 @triton.jit
+def _leave(u, out_desc, more_desc, turned_desc, unit, per_unit, m, n, slope, TASK: tl.constexpr, LEAKY: tl.constexpr, EIGHT: tl.constexpr,
+           SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    "A tile on its way out, in two halves."
+    one = tl.load(unit) if EIGHT else 1.0
+    if EIGHT and TASK != "back":  # there it is a part of the slope
+        u = u * one
+    left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
+    for half in tl.static_range(2):
+        part, at = (left if half == 0 else right), n + half * (BN // 2)
+        if TASK == "up":
+            _up_out(part, out_desc, more_desc, per_unit, m, at, slope, LEAKY, SMALL, CLAMP, KIND)
+        elif TASK == "back":
+            _back_out(part, out_desc, more_desc, turned_desc, m, at, slope, one, LEAKY, SMALL, CLAMP, KIND, BM, BN // 2)
+        elif TASK == "add":
+            out_desc.store([m, at], (part + more_desc.load([m, at]).to(tl.float32)).to(KIND))
+        else:
+            out_desc.store([m, at], part.to(KIND))
+
+
+@triton.jit
 def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per_unit, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                      GROUP: tl.constexpr, TASK: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
@@ -84,20 +104,18 @@ def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per
                 low = tl.where(a > 0, a, (slope * a).to(a.dtype))
                 a = low * low
             u = tl.dot(a, b_desc.load([n, k]).T, u)
-        one = tl.load(unit) if EIGHT else 1.0
-        if EIGHT and TASK != "back":  # there it is a part of the slope
-            u = u * one
-        left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
-        for half in tl.static_range(2):
-            part, at = (left if half == 0 else right), n + half * (BN // 2)
-            if TASK == "up":
-                _up_out(part, out_desc, more_desc, per_unit, m, at, slope, LEAKY, SMALL, CLAMP, KIND)
-            elif TASK == "back":
-                _back_out(part, out_desc, more_desc, turned_desc, m, at, slope, one, LEAKY, SMALL, CLAMP, KIND, BM, BN // 2)
-            elif TASK == "add":
-                out_desc.store([m, at], (part + more_desc.load([m, at]).to(tl.float32)).to(KIND))
-            else:
-                out_desc.store([m, at], part.to(KIND))
+        _leave(u, out_desc, more_desc, turned_desc, unit, per_unit, m, n, slope, TASK, LEAKY, EIGHT, SMALL, CLAMP, KIND, BM, BN)
+
+
+@triton.jit
+def _matmul_held(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per_unit, M, N, slope,
+                 PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TASK: tl.constexpr, LEAKY: tl.constexpr,
+                 EIGHT: tl.constexpr, SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr, STAGES: tl.constexpr):
+    for m in range(tl.program_id(0) * BM, M, PROGRAMS * BM):
+        a = a_desc.load([m, 0])
+        for n in tl.range(0, N, BN, num_stages=STAGES):
+            u = tl.dot(a, b_desc.load([n, 0]).T)
+            _leave(u, out_desc, more_desc, turned_desc, unit, per_unit, m, n, slope, TASK, LEAKY, EIGHT, SMALL, CLAMP, KIND, BM, BN)
 
 # %% ../nbs/01a_tiles.ipynb #24a50278
 TILE = dict(BM=128, BN=128, BK=64, GROUP=8, FLAT=True)  # BK of 16-bit numbers: 3 stages of 32 KB, two programs a multiprocessor
@@ -110,6 +128,8 @@ def _matmul(a, b, task, best, tile, out, more=None, turned=None, slope=0.0, unit
     (M, K), N = a.shape, b.size(0)
     best = dict(num_stages=2) if a.dtype == torch.float32 else best  # larger tiles of float32 do not fit
     t = {**TILE, "BK": 2 * TILE["BK"] // a.element_size(), **best, **(tile or {})}
+    held = t.pop("HELD", False) and task != "down"
+    t["BK"] = triton.next_power_of_2(K) if held else t["BK"]
     warps, stages = t.pop("num_warps", 4), t.pop("num_stages", 3)
     card = torch.cuda.get_device_properties(a.device) if a.is_cuda else None
     programs = t.pop("each", 2) * (card.multi_processor_count if card else 2)
@@ -117,11 +137,15 @@ def _matmul(a, b, task, best, tile, out, more=None, turned=None, slope=0.0, unit
     more, last = out if more is None else more, (out, half) if turned is None else (turned, half[::-1])
     blocks = ((a, [t["BM"], t["BK"]]), (b, [t["BN"], t["BK"]]), (out, half), (more, half), last)
     descs = (TensorDescriptor.from_tensor(x, block) for x, block in blocks)
+    given = (*descs, *(out if x is None else x for x in (unit, per_unit)), M, N)
     kind = more.dtype if task == "back" else out.dtype
-    _matmul_epilogue[(programs,)](*descs, *(out if x is None else x for x in (unit, per_unit)), M, N, K, float(slope), PROGRAMS=programs,
-                                  **t, TASK=task, LEAKY=slope != 0, EIGHT=unit is not None,
-                                  SMALL=per_unit is not None or turned is not None, CLAMP=triton.knobs.runtime.interpret,
-                                  KIND=KINDS[kind], num_warps=warps, num_stages=stages)
+    t |= dict(TASK=task, LEAKY=slope != 0, EIGHT=unit is not None, SMALL=per_unit is not None or turned is not None,
+              CLAMP=triton.knobs.runtime.interpret, KIND=KINDS[kind], num_warps=warps, num_stages=stages)
+    if held:
+        del t["GROUP"], t["FLAT"]
+        _matmul_held[(programs,)](*given, float(slope), PROGRAMS=programs, STAGES=stages, **t)
+    else:
+        _matmul_epilogue[(programs,)](*given, K, float(slope), PROGRAMS=programs, **t)
 
 
 def matmul_act(
