@@ -39,24 +39,38 @@ def _heads_out(u, out_desc, v0_desc, share, inverse, gain, cos, sin, m, n, M, le
 
 # %% ../nbs/01a_qkvtiles.ipynb #ea82b708
 @triton.jit
+def _heads_leave(u, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, m, n, M, length, eps, EIGHT: tl.constexpr, MIX: tl.constexpr,
+                 H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, KIND: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    "A tile on its way out, in two halves."
+    one = tl.load(unit) if EIGHT else 1.0
+    left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
+    for half in tl.static_range(2):
+        part, at = (left if half == 0 else right), n + half * (BN // 2)
+        _heads_out(part, out_desc, v0_desc, share, inverse, gain, cos, sin, m, at, M, length, eps, one, H, KV, D, HALF, MIX, KIND, BM, BN // 2)
+
+
+@triton.jit
 def _matmul_heads(a_desc, b_desc, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, M, N, K, length, eps,
-                  PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, FLAT: tl.constexpr,
+                  PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, FLAT: tl.constexpr, HELD: tl.constexpr, STAGES: tl.constexpr,
                   EIGHT: tl.constexpr, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, KIND: tl.constexpr):
     tl.assume(K > 0)  # as in `_matmul_epilogue`
-    down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
-    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
-        group = tile // (GROUP * across)
-        high = tl.minimum(down - group * GROUP, GROUP)
-        m = (group * GROUP + (tile % (GROUP * across)) % high) * BM
-        n = ((tile % (GROUP * across)) // high) * BN
-        u = tl.zeros((BM, BN), tl.float32)
-        for k in range(0, K, BK):
-            u = tl.dot(a_desc.load([m, k]), b_desc.load([n, k]).T, u)
-        one = tl.load(unit) if EIGHT else 1.0
-        left, right = tl.split(tl.permute(tl.reshape(u, (BM, 2, BN // 2)), (0, 2, 1)))
-        for half in tl.static_range(2):
-            part, at = (left if half == 0 else right), n + half * (BN // 2)
-            _heads_out(part, out_desc, v0_desc, share, inverse, gain, cos, sin, m, at, M, length, eps, one, H, KV, D, HALF, MIX, KIND, BM, BN // 2)
+    if HELD:  # as in `_matmul_held`
+        for m in range(tl.program_id(0) * BM, M, PROGRAMS * BM):
+            a = a_desc.load([m, 0])
+            for n in tl.range(0, N, BN, num_stages=STAGES):
+                u = tl.dot(a, b_desc.load([n, 0]).T)
+                _heads_leave(u, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, m, n, M, length, eps, EIGHT, MIX, H, KV, D, HALF, KIND, BM, BN)
+    else:
+        down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
+        for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
+            group = tile // (GROUP * across)
+            high = tl.minimum(down - group * GROUP, GROUP)
+            m = (group * GROUP + (tile % (GROUP * across)) % high) * BM
+            n = ((tile % (GROUP * across)) // high) * BN
+            u = tl.zeros((BM, BN), tl.float32)
+            for k in range(0, K, BK):
+                u = tl.dot(a_desc.load([m, k]), b_desc.load([n, k]).T, u)
+            _heads_leave(u, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, m, n, M, length, eps, EIGHT, MIX, H, KV, D, HALF, KIND, BM, BN)
 
 # %% ../nbs/01a_qkvtiles.ipynb #403e586a
 def _table(v0, rows):
@@ -87,7 +101,8 @@ def matmul_heads(
     out, inverse = x.new_empty(B, T, N, dtype=dtype), torch.empty(B, T, H + kv_heads, device=x.device)
     best = dict(num_stages=2) if x.dtype == torch.float32 else WIDE if unit is not None or v0 is not None else {}  # a tile of v0 more, and two programs do not fit
     t = {**TILE, "BK": 2 * TILE["BK"] // x.element_size(), **best, **(tile or {})}
-    t["BN"] = min(t["BN"], 2 * wide)
+    t = {"HELD": False} | t | dict(BN=min(t["BN"], 2 * wide))
+    t["BK"] = triton.next_power_of_2(K) if t["HELD"] else t["BK"]
     warps, stages = t.pop("num_warps", 4), t.pop("num_stages", 3)
     card = torch.cuda.get_device_properties(x.device) if x.is_cuda else None
     programs, flat = t.pop("each", 2) * (card.multi_processor_count if card else 2), out.view(rows, N)
@@ -97,5 +112,5 @@ def matmul_heads(
     descs = (TensorDescriptor.from_tensor(a, block) for a, block in blocks)
     _matmul_heads[(programs,)](*descs, *(gain if a is None else a for a in (unit, share)), inverse, gain, cos, sin, rows, N, K, T, eps, PROGRAMS=programs,
                                **t, EIGHT=unit is not None, MIX=v0 is not None, H=H, KV=kv_heads, D=D, HALF=cos.size(1), KIND=KINDS[dtype],
-                               num_warps=warps, num_stages=stages)
+                               STAGES=stages, num_warps=warps, num_stages=stages)
     return out, inverse
