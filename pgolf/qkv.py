@@ -80,7 +80,9 @@ def qkv_rows(
     "Queries, keys and values side by side, as attention reads them."
     k = _tiles(x)
     if k:
-        return k.matmul_heads(x.contiguous(), w.contiguous(), gain, cos.contiguous(), sin.contiguous(), kv_heads, eps, _wide(gain, cos, kv_heads, len(w)), unit, dtype, v0, share)
+        wide = _wide(gain, cos, kv_heads, len(w))
+        x, w, cos, sin = (t.contiguous() for t in (x, w, cos, sin))
+        return k.matmul_heads(x, w, gain, cos, sin, kv_heads, eps, wide, unit, dtype, v0, share)
     return plain_qkv(x, w, gain, cos, sin, kv_heads, eps, unit, dtype, v0, share)
 
 

@@ -51,8 +51,9 @@ def _heads_leave(u, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, m, 
 
 @triton.jit
 def _matmul_heads(a_desc, b_desc, out_desc, v0_desc, unit, share, inverse, gain, cos, sin, M, N, K, length, eps,
-                  PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, FLAT: tl.constexpr, HELD: tl.constexpr, STAGES: tl.constexpr,
-                  EIGHT: tl.constexpr, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, KIND: tl.constexpr):
+                  PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, FLAT: tl.constexpr,
+                  HELD: tl.constexpr, STAGES: tl.constexpr, EIGHT: tl.constexpr, MIX: tl.constexpr, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr,
+                  HALF: tl.constexpr, KIND: tl.constexpr):
     tl.assume(K > 0)  # as in `_matmul_epilogue`
     if HELD:  # as in `_matmul_held`
         for m in range(tl.program_id(0) * BM, M, PROGRAMS * BM):
@@ -99,7 +100,8 @@ def matmul_heads(
     (B, T, K), N, H, dtype = x.shape, len(w), len(gain), dtype or x.dtype
     D, rows = N // (H + 2 * kv_heads), B * T
     out, inverse = x.new_empty(B, T, N, dtype=dtype), torch.empty(B, T, H + kv_heads, device=x.device)
-    best = dict(num_stages=2) if x.dtype == torch.float32 else WIDE if unit is not None or v0 is not None else {}  # a tile of v0 more, and two programs do not fit
+    roomy = unit is None and v0 is None  # a tile of v0 more, and two programs do not fit
+    best = dict(num_stages=2) if x.dtype == torch.float32 else {} if roomy else WIDE
     t = {**TILE, "BK": 2 * TILE["BK"] // x.element_size(), **best, **(tile or {})}
     t = {"HELD": False} | t | dict(BN=min(t["BN"], 2 * wide))
     t["BK"] = triton.next_power_of_2(K) if t["HELD"] else t["BK"]
@@ -110,7 +112,8 @@ def matmul_heads(
     beside = flat if v0 is None else _table(v0, rows)
     blocks = ((x.view(rows, K), [t["BM"], t["BK"]]), (w, [t["BN"], t["BK"]]), (flat, half), (beside, half))
     descs = (TensorDescriptor.from_tensor(a, block) for a, block in blocks)
-    _matmul_heads[(programs,)](*descs, *(gain if a is None else a for a in (unit, share)), inverse, gain, cos, sin, rows, N, K, T, eps, PROGRAMS=programs,
-                               **t, EIGHT=unit is not None, MIX=v0 is not None, H=H, KV=kv_heads, D=D, HALF=cos.size(1), KIND=KINDS[dtype],
+    numbers = (gain if a is None else a for a in (unit, share))
+    _matmul_heads[(programs,)](*descs, *numbers, inverse, gain, cos, sin, rows, N, K, T, eps, PROGRAMS=programs, **t,
+                               EIGHT=unit is not None, MIX=v0 is not None, H=H, KV=kv_heads, D=D, HALF=cos.size(1), KIND=KINDS[dtype],
                                STAGES=stages, num_warps=warps, num_stages=stages)
     return out, inverse
