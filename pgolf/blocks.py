@@ -278,11 +278,12 @@ class Tower(nn.Module):
             only, seen = (rows, near) if rows is not None and number + 1 == len(walk) else (None, mask)
             if visit.lanes and y is None:
                 y = x
-            earlier = skips.pop() if visit.skip is not None else None
-            joins = earlier is not None and self.joins(block, visit)
-            if earlier is not None and not joins:
-                x = self.take_skip(visit.skip, x, earlier)
-            skip = (earlier.view_as(earlier), self.skip_weights[visit.skip]) if joins else None
+            skip = None
+            if visit.skip is not None and self.joins(block, visit):
+                earlier = skips.pop()  # a view: the first is the stream itself, which would be a graph of its own
+                skip = earlier.view_as(earlier), self.skip_weights[visit.skip]
+            elif visit.skip is not None:
+                x = self.take_skip(visit.skip, x, skips.pop())
             x = self.recall("alpha", x, visit, memory)
             if visit.lanes:
                 a, m, v = block.two_lanes(x, y, x0, seen, v0, ve, visit.turn, pairs, only)

@@ -13,7 +13,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .kernels import by_token
-from .tiles import KINDS, TILE, WIDE
+from .tiles import KINDS, TILE, WIDE, _corner
 
 # %% ../nbs/01a_qkvtiles.ipynb #62ff3be6
 @triton.jit
@@ -64,10 +64,7 @@ def _matmul_heads(a_desc, b_desc, out_desc, v0_desc, unit, share, inverse, gain,
     else:
         down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
         for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
-            group = tile // (GROUP * across)
-            high = tl.minimum(down - group * GROUP, GROUP)
-            m = (group * GROUP + (tile % (GROUP * across)) % high) * BM
-            n = ((tile % (GROUP * across)) // high) * BN
+            m, n = _corner(tile, down, across, GROUP, BM, BN)
             u = tl.zeros((BM, BN), tl.float32)
             for k in range(0, K, BK):
                 u = tl.dot(a_desc.load([m, k]), b_desc.load([n, k]).T, u)

@@ -86,6 +86,14 @@ def _leave(u, out_desc, more_desc, turned_desc, unit, per_unit, m, n, slope, TAS
 
 
 @triton.jit
+def _corner(tile, down, across, GROUP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    "First row and column of a tile: down GROUP tiles, then across, so that neighbours read the same operands."
+    group = tile // (GROUP * across)
+    high = tl.minimum(down - group * GROUP, GROUP)
+    return (group * GROUP + (tile % (GROUP * across)) % high) * BM, ((tile % (GROUP * across)) // high) * BN
+
+
+@triton.jit
 def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per_unit, M, N, K, slope,
                      PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                      GROUP: tl.constexpr, TASK: tl.constexpr, LEAKY: tl.constexpr, FLAT: tl.constexpr,
@@ -93,10 +101,7 @@ def _matmul_epilogue(a_desc, b_desc, out_desc, more_desc, turned_desc, unit, per
     tl.assume(K > 0)  # or a second way out of every tile is compiled, for products of nothing
     down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
-        group = tile // (GROUP * across)
-        high = tl.minimum(down - group * GROUP, GROUP)
-        m = (group * GROUP + (tile % (GROUP * across)) % high) * BM
-        n = ((tile % (GROUP * across)) // high) * BN
+        m, n = _corner(tile, down, across, GROUP, BM, BN)
         u = tl.zeros((BM, BN), tl.float32)
         for k in range(0, K, BK):
             a = a_desc.load([m, k])
