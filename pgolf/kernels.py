@@ -182,7 +182,7 @@ def heads_backward(
     inverse: Tensor | None = None,  # (B, T, H + kv) float32, 1 / rms of queries and keys
 ) -> tuple[Tensor, ...]:  # gradient of qkv; (H,) float32 of the gain; with v0 (B, T, kv, h) of it, () float32 of the share
     "Gradients of `heads_forward`."
-    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, dk.size(2), dict(BLOCK=16, num_warps=2) | (tile or {}))
+    (B, T, H, D), rows, grid, sizes = _head_shape(qkv, gain, cos, dk.size(2), dict(BLOCK=16, num_warps=2 if inverse is None else 4) | (tile or {}))
     dq, dk, dv = (g if g.stride(-1) == 1 else g.contiguous() for g in (dq, dk, dv))
     dx, dots = torch.empty_like(qkv), qkv.new_empty(B * T, H, dtype=torch.float32)
     dk, dv = (g if g.dim() == 5 else g.unsqueeze(3) for g in (dk, dv))

@@ -90,6 +90,7 @@ class Lap:
     losses: dict[int, float] = field(default_factory=dict)  # step -> training loss, nats per token
     peak_bytes: int = 0  # most memory in use: of the device above its start; of a CPU process
     weights: int = 0  # as the script says (model_params:N); 0: it does not
+    attention: str = ""  # the kernel behind it, as the script says (attention by NAME)
 
     @property
     def tokens_per_second(self) -> float:
@@ -210,8 +211,8 @@ def _failed(contestant, what, output):
 
 
 def _listen(contestant, process, watch, patience):
-    "Reads until the watch is done. Returns the number of weights that the script named."
-    output, began, weights = Output(process.stdout), time.perf_counter(), 0
+    "Reads until the watch is done. Returns the number of weights and the attention kernel that the script named."
+    output, began, weights, attention = Output(process.stdout), time.perf_counter(), 0, ""
     while not watch.done:
         limit = patience + (watch.seconds if watch.first else 0)
         got = output.next(began + limit - time.perf_counter())
@@ -225,9 +226,11 @@ def _listen(contestant, process, watch, patience):
             watch.take(moment, line)
         elif found := re.search(r"model_params:\s*(\d+)", text):
             weights = int(found[1])
+        elif found := re.search(r"attention by ([\w+]+)", text):
+            attention = found[1]
     if not watch.done:
         _check_end(contestant, process, watch, output)
-    return weights
+    return weights, attention
 
 
 def _check_end(contestant, process, watch, output):
@@ -263,11 +266,11 @@ def run_lap(
                          f"({e.strerror}); check the command and its folder") from e
     meter = MemoryMeter(process.pid, cuda, base)
     try:
-        weights = _listen(contestant, process, watch, patience)
+        said = _listen(contestant, process, watch, patience)
     finally:
         peak = meter.stop()
         stop_group(process)
     (t1, a), (t2, b) = watch.marks[0], watch.marks[-1]
     startup = watch.first[0] - began - watch.first[1].seconds
     return Lap(contestant.name, contestant.batch_tokens, startup, b.step - a.step, t2 - t1,
-               b.seconds - a.seconds, watch.losses, peak, weights)
+               b.seconds - a.seconds, watch.losses, peak, *said)

@@ -27,12 +27,14 @@ def orthogonalize(
     each = coeffs if isinstance(coeffs[0], (tuple, list)) else (coeffs,) * steps
     tall = g.size(-2) > g.size(-1)
     x = g.mT if tall else g  # the Gram matrix is then the smaller of the two
-    x = x.to(torch.bfloat16 if g.is_cuda else g.dtype)
+    x = x.reshape(-1, *x.shape[-2:])
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)
+    x = x.to(torch.bfloat16 if g.is_cuda else g.dtype)
     for a, b, c in each[:steps]:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(g.dtype)
+        poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # bA + cA²
+        x = torch.baddbmm(x, poly, x, beta=a)
+    return (x.mT if tall else x).to(g.dtype).reshape(g.shape)
 
 # %% ../nbs/03_muon.ipynb #798be567
 POLAR_EXPRESS = (
@@ -73,11 +75,9 @@ class Muon(torch.optim.Optimizer):
         coeffs: tuple = NEWTON_SCHULZ,  # one (a, b, c), or one a step
         weight_decay: float = 0.0,  # decoupled, times lr
         row_norm: bool = False,  # MuonEq-R
-        compiled: bool = False,  # fuse the iteration with torch.compile
     ):
         super().__init__(params, dict(lr=lr, momentum=momentum, steps=steps, coeffs=coeffs,
                                       weight_decay=weight_decay, row_norm=row_norm))
-        self.orthogonalize = torch.compile(orthogonalize) if compiled else orthogonalize
 
     def _buffer(self, p: Tensor) -> Tensor:
         state = self.state[p]
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
         ahead = torch.stack(torch._foreach_add(grads, buffers, alpha=group["momentum"]))
         if group["row_norm"]:
             ahead = normalize_rows(ahead)
-        update = self.orthogonalize(ahead, group["steps"], group["coeffs"])
+        update = orthogonalize(ahead, group["steps"], group["coeffs"])
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
@@ -140,7 +140,6 @@ def parameters_by_role(
 def build_optimizers(
     model: GPT,
     cfg: RunConfig,  # cfg.optim decides
-    compiled: bool = False,  # compile Muon's iteration
 ) -> list[torch.optim.Optimizer]:  # [Muon, AdamW]; every group carries `role`, `base_lr`, `base_wd`
     "Muon for matrices, AdamW for tables, head, low-rank pairs, vectors and scalars."
     o, roles = cfg.optim, parameters_by_role(model)
@@ -154,7 +153,7 @@ def build_optimizers(
     adam = torch.optim.AdamW(groups, betas=(o.beta1, o.beta2), eps=o.adam_eps, fused=fused)
     coeffs = iteration(o.newton_schulz, o.muon_backend_steps)
     muon = Muon([dict(params=roles["matrix"], role="matrix")], o.matrix_lr, o.muon_momentum,
-                o.muon_backend_steps, coeffs, o.matrix_wd, o.muon_row_norm, compiled)
+                o.muon_backend_steps, coeffs, o.matrix_wd, o.muon_row_norm)
     for group in muon.param_groups + adam.param_groups:
         group["base_lr"], group["base_wd"] = group["lr"], group["weight_decay"]
     return [muon, adam]

@@ -77,7 +77,6 @@ def train_and_look(
     "Trains a variant for so many steps. Raises `BenchError` if its loss is not finite in the end."
     cfg = _fixed(cfg, steps, seed)
     device = pick_device(cfg)
-    torch.compiler.reset()  # the other variant's graphs would be asked first, every time
     with compute_settings(cfg, device):
         trainer = make_trainer(cfg, data)
         start = fingerprint(trainer.model.state_dict())
@@ -138,6 +137,13 @@ def check_pair(
                          "not see the same tokens; give both the same")
 
 # %% ../nbs/13f_paired.ipynb #9b0052eb
+def _each_seed(cfg, data, steps, seeds, val):
+    "(seed, what `train_and_look` returns), one seed after the other in the same compiled graphs."
+    torch.compiler.reset()  # another variant's graphs would be asked first, every time
+    for seed in seeds:
+        yield seed, train_and_look(cfg, data, steps, seed, val)
+
+
 def paired_forms(
     reference: RunConfig,  # trained once a seed
     variants: dict[str, RunConfig],  # each is paired with it
@@ -153,13 +159,13 @@ def paired_forms(
     if steps < 1 or not seeds or not variants:
         raise BenchError(f"steps={steps}, seeds={seeds} and {len(variants)} variants: a pair needs a step, a seed and a variant")
     val, found = np.asarray(data.val[:val_tokens + 1]), {name: [] for name in variants}
-    for seed in seeds:
-        start, a = train_and_look(reference, data, steps, seed, val)
-        for name, cfg in variants.items():
-            mine, b = train_and_look(cfg, data, steps, seed, val)
-            if mine != start:
+    plain = dict(_each_seed(reference, data, steps, seeds, val))
+    for name, cfg in variants.items():
+        for seed, (start, b) in _each_seed(cfg, data, steps, seeds, val):
+            if start != plain[seed][0]:
                 raise BenchError(f"the two variants do not start from the same weights (seed {seed}); "
                                  "pair variants that compute the same network")
+            a = plain[seed][1]
             mean, error = mean_and_error(b - a)
             found[name].append((mean, error, (float(a.mean()), float(b.mean()))))
             on_pair(name, seed, mean, error)

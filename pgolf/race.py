@@ -60,11 +60,12 @@ def race_rows(
     rounds: list[dict[str, Lap]],
 ) -> list[dict]:  # for `pgolf.tables.table`
     "A row for every lap. Raises `BenchError` if there is no step that all of them printed."
-    step = common_step([lap for laps in rounds for lap in laps.values()])
+    every = [lap for laps in rounds for lap in laps.values()]
+    step, said = common_step(every), any(lap.attention for lap in every)
     return [{"round": i + 1, "who": lap.name, "tokens/s": lap.tokens_per_second,
              "ms/step": lap.ms_step, "by its own clock": lap.own_ms_step, "steps": lap.steps,
              "start-up s": lap.startup_seconds, "peak GiB": lap.peak_bytes / 2**30,
-             f"loss at step {step}": lap.losses[step]}
+             f"loss at step {step}": lap.losses[step], **({"attention": lap.attention} if said else {})}
             for i, laps in enumerate(rounds) for lap in laps.values()]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .config import RunConfig
 from .model import GPT
-from .muon import Muon, clip_gradients, normalize_rows
+from .muon import Muon, clip_gradients, normalize_rows, orthogonalize
 from .muon import build_optimizers as plain_optimizers
 from .ranks import ALONE, Ranks
 
@@ -158,7 +158,7 @@ class ShardedMuon(BankedMuon):
             ahead = bank.ahead()
             if bank.group["row_norm"]:
                 ahead = normalize_rows(ahead)
-            bank.begin_gather(self.orthogonalize(ahead, bank.group["steps"], bank.group["coeffs"]))
+            bank.begin_gather(orthogonalize(ahead, bank.group["steps"], bank.group["coeffs"]))
 
     @torch.no_grad()
     def apply(self):
@@ -176,16 +176,13 @@ class ShardedMuon(BankedMuon):
 def build_optimizers(
     model: GPT,
     cfg: RunConfig,  # cfg.optim decides
-    compiled: bool = False,  # compile Muon's iteration
     ranks: Ranks = ALONE,
 ) -> list[torch.optim.Optimizer]:  # [Muon, AdamW], as `pgolf.muon.build_optimizers` has them
     "The optimisers of a run; for several ranks Muon is sharded."
-    muon, adam = plain_optimizers(model, cfg, compiled)
+    muon, adam = plain_optimizers(model, cfg)
     if ranks.world == 1:
         return [muon, adam]
-    sharded = ShardedMuon(muon.param_groups, ranks=ranks)
-    sharded.orthogonalize = muon.orthogonalize
-    return [sharded, adam]
+    return [ShardedMuon(muon.param_groups, ranks=ranks), adam]
 
 
 @torch.no_grad()

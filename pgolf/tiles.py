@@ -193,7 +193,7 @@ def matmul_grad8(
     "As `matmul_grad`, from and in 8 bits."
     out = torch.empty_like(h, dtype=torch.float8_e4m3fn)
     turned = out.new_empty(out.shape[::-1])
-    _matmul(dy, w, "back", WIDE, tile, out, h, turned, slope, unit)
+    _matmul(dy, w, "back", dict(BK=64, num_stages=2, each=3), tile, out, h, turned, slope, unit)
     return out, turned
 
 
@@ -263,7 +263,7 @@ def sum_tokens(
     tile: dict | None = None,
 ) -> Tensor:  # (shares, m, d) float32
     "Shares whose sum is a bᵀ."
-    t = dict(BM=256, BN=128, BK=128, shares=5, num_warps=8, num_stages=4) | (tile or {})
+    t = dict(BM=128, BN=128, BK=128, shares=11, num_warps=4, num_stages=3) | (tile or {})
     (M, K), N, shares = a.shape, len(b), t.pop("shares")
     out = torch.empty(shares, M, N, device=a.device)
     span = triton.cdiv(triton.cdiv(K, shares), t["BK"]) * t["BK"]

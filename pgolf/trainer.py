@@ -67,7 +67,7 @@ class Stepper:
         check_schedule(self.cfg)
         self.seq_len = self.cfg.train.seq_len
         self.rows = rank_rows(self.cfg, self.ranks.world)[1]  # of a micro-batch
-        self.optimizers = build_optimizers(self.model, self.cfg, self.compiled, self.ranks)
+        self.optimizers = build_optimizers(self.model, self.cfg, self.ranks)
         self.average = make_average(self.model, self.cfg.average)
         self.qat = make_qat(self.model, self.cfg, self.cfg.train.seed)
         self.objective = Objective(self.model, self.cfg)
