@@ -108,7 +108,7 @@ LATE = ("late", "noise")  # kinds of qat that wait for the learning rate to fall
 
 
 class Mode(NamedTuple):
-    "What a compiled graph is specialised in."
+    "What steps of one part of a run have in common; all but `qat` is a graph of its own."
     looping: bool  # looped layers are visited repeatedly
     qat: bool  # weights are rounded, or noise is added
     seq_len: int  # tokens of a training sequence; 0: train.seq_len
@@ -126,7 +126,7 @@ class Moment:
 
     @property
     def mode(self) -> Mode:
-        "Each is a graph of its own."
+        "The part of the run that it belongs to."
         return Mode(self.looping, self.qat, self.seq_len)
 
 
@@ -160,7 +160,7 @@ def modes(
     cfg: RunConfig,
     points: int = 1000,  # moments of the run that are looked at
 ) -> list[Mode]:  # each once
-    "Every graph that a run may need, for all warmdowns that its clock may bring."
+    "Every part that a run may have, for all warmdowns that its clock may bring."
     s, found = cfg.schedule, {}
     least = warmdown_share(0, 0.0, cfg)
     most = s.warmdown_frac or (s.warmdown_max_frac if s.warmdown_iters else 0.0)

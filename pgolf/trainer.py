@@ -7,6 +7,7 @@ __all__ = ['rank_rows', 'Stepper', 'Trainer', 'make_trainer']
 
 # %% ../nbs/10g_trainer.ipynb #5a52a53b
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -103,9 +104,8 @@ class Stepper:
         "One optimiser step."
         self.set_mode(moment.mode)
         set_schedule(self.optimizers, moment)
-        if self.qat is not None:
-            self.qat.before_step()
-        nll = self.gradients()
+        with self.qat.shown() if self.qat is not None else nullcontext():
+            nll = self.gradients()
         if self.qat is not None:
             self.qat.after_backward(self.steps)  # the same on every rank, so the mean keeps it
         update(self.model, self.optimizers, self.cfg.optim.grad_clip_norm, self.ranks)
@@ -171,13 +171,14 @@ class Trainer(Stepper):
 
     def look(self) -> float:  # nats a token
         "Loss of the held-out tokens, of what would leave the run now."
-        return self.held_out.look(self.steps, self.model, self.average, self.loss_fn)
+        loss_fn = self.loss_fn if self.qat is None else self.qat.seen(self.loss_fn)
+        return self.held_out.look(self.steps, self.model, self.average, loss_fn)
 
     def finish(self) -> dict[str, torch.Tensor] | None:  # last weights, if others replaced them
         """Takes quantisation off, goes to full depth and scoring mode, and swaps the average in,
         or the weights of the best look."""
         if self.qat is not None:
-            self.qat.remove()
+            self.qat.set_active(False)
         plain_regions(self.model)
         self.model.looping = self.cfg.model.loop_visits > 1
         self.model.eval()
