@@ -162,10 +162,10 @@ def _usable(name, shape, dtype, device, documents=False):
 @cache
 def fastest_attention(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
     "cuDNN, unless another is faster by its margin."
-    found = attention_seconds(tuple(BACKENDS), shape, dtype, device)
-    if has_flash4() and device.type == "cuda" and found["cudnn"] < float("inf"):
-        forms = tuple(name for name in FORMS if _usable(name, shape, dtype, device))
-        found = attention_seconds((*BACKENDS, *forms), shape, dtype, device) if forms else found
+    names = tuple(BACKENDS)
+    if has_flash4() and device.type == "cuda" and attention_seconds(("cudnn",), shape, dtype, device, 1, 1)["cudnn"] < float("inf"):
+        names += tuple(name for name in FORMS if _usable(name, shape, dtype, device))
+    found = attention_seconds(names, shape, dtype, device)
     return min(found, key=lambda name: found[name] / MARGINS[name])
 
 # %% ../nbs/00f_device.ipynb #bd2c2208

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .average import WeightAverage
+from .average import WeightAverage, restored
 from .config import RunConfig
 from .model import GPT
 from .positions import count_pieces
@@ -44,13 +44,9 @@ def averaged(average: WeightAverage | None):
     if average is None or not average.count:
         yield
         return
-    last = [p.detach().clone() for p in average.params]
-    average.swap_in()
-    try:
+    with restored(average.params):
+        average.swap_in()
         yield
-    finally:
-        with torch.no_grad():
-            torch._foreach_copy_(average.params, last)
 
 # %% ../nbs/10f_heldout.ipynb #5398c3f5
 class HeldOut:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .average import restored
 from .config import ConfigError, RunConfig
 from .layers import Linear
 from .model import GPT
@@ -111,15 +112,11 @@ class QAT:
         return rows + qat_steps(rows, self.cfg.bits, self.cfg.clip) * noise
 
     @torch.no_grad()
-    def _show(self) -> list[tuple[list[Tensor], Tensor]]:  # matrices of one width and their values one below the other, by width
+    def _show(self, weights):
         "Writes the rounded values in place of the weights."
-        widths: dict[int, list[Tensor]] = {}
-        for m in self.modules.values():
-            widths.setdefault(m.weight.size(1), []).append(m.weight)
-        kept = [(same, torch.cat(same)) for same in widths.values()]
-        for same, rows in kept:
-            torch._foreach_copy_(same, list(self._rounded(rows).split([len(w) for w in same])))
-        return kept
+        for width in {w.size(1): None for w in weights}:
+            same = [w for w in weights if w.size(1) == width]
+            torch._foreach_copy_(same, list(self._rounded(torch.cat(same)).split([len(w) for w in same])))
 
     @contextlib.contextmanager
     def shown(
@@ -133,16 +130,13 @@ class QAT:
         if again:
             self.generator.set_state(self.drawn)
         self.drawn = self.generator.get_state()
-        kept = self._show()
-        try:
+        weights = [m.weight for m in self.modules.values()]
+        with restored(weights):
+            self._show(weights)
             yield
-        finally:
-            with torch.no_grad():
-                for same, rows in kept:
-                    torch._foreach_copy_(same, list(rows.split([len(w) for w in same])))
 
     def seen(self, call: Callable) -> Callable:
-        "A call under the eyes of which the matrices are as in the last step."
+        "The same call, of a network as the last step saw it."
         def rounded(*args):
             with self.shown(again=True):
                 return call(*args)

@@ -259,7 +259,7 @@ def _trained(trainer, data, run_dir, log, keeper, startup, about):
     gpu = trainer.device.type == "cuda"
     by = f", attention by {attention_kernel(trainer.cfg, trainer.device)}" if gpu else ""
     log.say(f"start-up {startup:.1f} s on {device_name(trainer.device)}{by}, "
-            f"{trainer.ranks.world} rank(s), graphs: {', '.join(map(str, modes(trainer.cfg)))}", loud=gpu)
+            f"{trainer.ranks.world} rank(s), parts: {', '.join(map(str, modes(trainer.cfg)))}", loud=gpu)
     if about:
         log.say(f"resumed from step {trainer.steps}, {used:.1f} s of the budget were used", loud=True)
     timer = Timer(trainer.cfg.train.max_seconds, used, trainer.ranks, trainer.synchronize)
