@@ -232,8 +232,8 @@ def top_kernels(
     total = sum(k.us for k in variant.kernels)
     named = [k for k in variant.kernels if k.calls is not None]
     largest = sorted(named, key=lambda k: -k.us)[:n]
-    return [{"kernel": k.name[:60], "kind": k.kind, "calls": k.calls, "ms a step": k.us / 1e3,
-             "µs a call": k.us / k.calls, "share %": 100 * k.us / total} for k in largest]
+    return [{"ms a step": k.us / 1e3, "share %": 100 * k.us / total, "calls": k.calls, "µs a call": k.us / k.calls,
+             "kind": k.kind, "kernel": k.name[:60]} for k in largest]  # names are long: numbers first
 
 
 def kind_rows(
