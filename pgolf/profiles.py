@@ -23,6 +23,7 @@ from .laps import BenchError, resident_bytes
 from .schedule import moment_at
 from .speedplots import KINDS, class_totals
 from .train import make_trainer
+from .trainclock import frozen_objects
 
 # %% ../nbs/13g_profiles.ipynb #e8eb4ecf
 class _Record(BaseModel):
@@ -205,7 +206,8 @@ def profile_variant(
             torch.cuda.reset_peak_memory_stats()
         for _ in range(max(1, cfg.train.warmup_steps)):
             trainer.step(moment)
-        ms = _ms_a_step(trainer, moment, steps)
+        with frozen_objects():
+            ms = _ms_a_step(trainer, moment, steps)
         kernels, line = profile_call(lambda: trainer.step(moment), cuda)
     peak = torch.cuda.max_memory_allocated() if cuda else resident_bytes("self")
     rate = 1e3 * cfg.train.batch_tokens / ms

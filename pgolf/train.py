@@ -26,8 +26,8 @@ from .result import TrainResult, read_result, save_result, save_stats
 from .resume import check_identity, identity, on_main, shared_state
 from .schedule import Moment, modes, moment_at, progress, schedule_progress
 from .snapshots import Snapshots
-from .trainclock import (Clock, Timer, loop_seconds, needs_rehearsal, rehearse, reserve,
-                              with_limit)
+from .trainclock import (Clock, Timer, frozen_objects, loop_seconds, needs_rehearsal, rehearse,
+                              reserve, with_limit)
 from .trainer import Trainer, make_trainer
 
 # %% ../nbs/11_training.ipynb #f255bd05
@@ -246,6 +246,7 @@ def train(
             trainer.cfg = with_limit(cfg, limit)
             if state is not None:
                 trainer.restore(state)
+            stack.enter_context(frozen_objects())
             return _trained(trainer, data, run_dir, log, keeper, clock(), about)
         except torch.cuda.OutOfMemoryError as e:
             micro = cfg.train.micro_tokens
