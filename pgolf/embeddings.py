@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelConfig
-from .fused import lookup
-from .layers import Linear
+from .fused import lookup, smear_norm
+from .layers import Linear, rms
 
 # %% ../nbs/02c_embeddings.ipynb #3bbf933a
 def has_previous(
@@ -66,6 +66,7 @@ class HashEmbedding(nn.Module):
 # %% ../nbs/02c_embeddings.ipynb #3a3f2827
 class Smear(nn.Module):
     "SmearGate: a share of the token before, learned per `channel` or read from the `token`."
+    reads = False  # the way back through it and the norm is a kernel: `pgolf.regions.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -85,6 +86,16 @@ class Smear(nn.Module):
             return (1 - g) * x + g * shifted(x)
         g = self.scale.to(x.dtype) * (x[..., : len(w)] @ w).sigmoid().unsqueeze(-1) * keep
         return x + g * shifted(x)
+
+    def norm(
+        self,
+        x: Tensor,  # (B, T, d) rows of the tokens
+        tokens: Tensor,  # (B, T) integer ids
+    ) -> Tensor:  # (B, T, d), mean square 1
+        "The normalised rows of `forward`."
+        if self.reads and self.scale is None:
+            return smear_norm(x, has_previous(tokens, self.bos_id), self.gate.to(x.dtype).sigmoid())
+        return rms(self(x, tokens))
 
 # %% ../nbs/02c_embeddings.ipynb #84a4259f
 class ValueEmbedding(nn.Module):

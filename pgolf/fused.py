@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'FP8_PARTS', 'chosen', 'gpu_kernels', 'turn', 'plain_heads', 'plain_heads_back', 'heads', 'heads_back',
            'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back', 'plain_read_back',
-           'read_back', 'read_norm']
+           'read_back', 'read_norm', 'plain_smear_back', 'smear_back', 'smear_norm']
 
 # %% ../nbs/01b_fused.ipynb #54d70ce1
 import torch
@@ -334,3 +334,56 @@ def read_norm(
     x0 = x0.view_as(x0) if x0 is x else x0
     skip = skip if skip is None else skip.view_as(skip)
     return _ReadNorm.apply(x, x0, mix, shrink, skip)
+
+# %% ../nbs/01b_fused.ipynb #5ea20004
+def plain_smear_back(dn, x, keep, gate, eps):
+    "Gradients of `smear_norm` in rows, as the kernel computes them."
+    k, zero = keep.to(x.dtype)[:, None], x.new_zeros(1, x.size(1))
+    step = torch.cat((zero, x[:-1])) - x
+    z = x + k * gate * step
+    rho = (z.square().mean(-1, keepdim=True) + eps).rsqrt()
+    dz = rho * (dn - rho.square() * z * (dn * z).mean(-1, keepdim=True))
+    passed = k * gate * dz  # to the row before
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return dz - passed + torch.cat((passed[1:], zero)), (k * step * dz).sum(0, dtype=wide)
+
+
+@op("smear_back")
+def smear_back(
+    dn: Tensor,  # (N, d), of the result
+    x: Tensor, keep: Tensor, gate: Tensor, eps: float,  # as in `smear_norm`, in rows
+) -> tuple[Tensor, Tensor]:  # gradients of x and, in float32 at least, of gate
+    "Gradients of `smear_norm`."
+    given, k = [t.contiguous() for t in (dn, x, keep, gate)], gpu_kernels(x)
+    return (k.smear_backward if k else plain_smear_back)(*given, eps)
+
+
+@smear_back.register_fake
+def _(dn, x, keep, gate, eps):
+    return x.new_empty(x.shape), gate.new_empty(gate.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class _SmearNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, keep, gate):
+        ctx.save_for_backward(x, keep, gate)
+        g = gate * keep.unsqueeze(-1)
+        before = torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), 1)
+        return F.rms_norm((1 - g) * x + g * before, (x.size(-1),))
+
+    @staticmethod
+    def backward(ctx, dn):
+        x, keep, gate = ctx.saved_tensors
+        eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps  # as `rms_norm` has it
+        dx, dgate = smear_back(dn.flatten(0, 1), x.flatten(0, 1), keep.flatten(), gate, eps)
+        return dx.view(x.shape), None, dgate.to(gate.dtype)
+
+
+def smear_norm(
+    x: Tensor,  # (B, T, d)
+    keep: Tensor,  # (B, T) bool: a row takes from the one before; never the first of a window
+    gate: Tensor,  # (d,) its share, in the type of x
+) -> Tensor:  # (B, T, d)
+    "rms of (1 - keep·gate)·x + keep·gate·(the row before)."
+    return _SmearNorm.apply(x, keep, gate)
+

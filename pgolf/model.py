@@ -48,9 +48,7 @@ class Trunk(Tower):
             x = self.widen(x)
         if self.bigram is not None:
             x = x + self.bigram(tokens, self.dtype)
-        if self.smear is not None:
-            x = self.smear(x, tokens)
-        return rms(x)
+        return rms(x) if self.smear is None else self.smear.norm(x, tokens)
 
     def mask(self, doc: Tensor | None):  # (B, T) -> what blocks take as `mask`
         "The mask of a batch by its documents."
@@ -59,18 +57,22 @@ class Trunk(Tower):
         narrow = self.cfg.model_dim // self.cfg.num_heads < 16  # FlexAttention needs 16 on CUDA
         return attention_mask(doc, dense=narrow or None)
 
-    def hidden(
+    def stream(
         self,
         tokens: Tensor,  # (B, T) integer ids
         doc: Tensor | Packed | None = None,  # (B, T) document index: attention stays inside it
         lora: dict | None = None,  # number of the visit -> pairs by name, one a row or for all
         rows: Tensor | None = None,  # (B, R) positions wanted; the last block spares the others
     ) -> Tensor:  # (B, T or R, d)
-        "Normalised output of the tower."
+        "Output of the tower, before its norm."
         values = None if self.value_emb is None else self.value_emb(tokens, self.dtype)
         index = doc.doc if isinstance(doc, Packed) else doc
         near = None if rows is None else row_mask(rows, tokens.size(1), index)
-        return rms(self.run(self.embed(tokens), self.mask(doc), values, lora, rows, near))
+        return self.run(self.embed(tokens), self.mask(doc), values, lora, rows, near)
+
+    def hidden(self, tokens, doc=None, lora=None, rows=None) -> Tensor:  # of `stream`
+        "Normalised output of the tower."
+        return rms(self.stream(tokens, doc, lora, rows))
 
     def hidden_by_document(
         self,
@@ -136,8 +138,9 @@ class GPT(Trunk):
         z = z if lora is None else z + low_rank(h, lora)
         return self.softcap(z.to(torch.promote_types(z.dtype, torch.float32)))
 
-    def head_loss(self, h: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()
-        "Mean nll of the targets from hidden rows, in nats."
+    def head_loss(self, x: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()
+        "Mean nll of the targets from the tower's output, in nats: norm, head and loss in one, for the compiler to join what it can."
+        h = rms(x)
         if self.fused_loss:  # only with the tanh cap
             e, w = self.head_operands(h)
             return capped_nll(e.flatten(0, 1), w, targets.flatten(), self.softcap.cap)[0]
@@ -158,10 +161,10 @@ class GPT(Trunk):
         doc: Tensor | None = None,  # (B, T)
     ) -> Tensor:  # () mean nll in nats
         "Mean cross-entropy of the targets; in training mode plus that of the extra heads."
-        h = self.hidden(tokens, doc)
-        loss = self.head_loss(h, targets)
+        x = self.stream(tokens, doc)
+        loss = self.head_loss(x, targets)
         if self.training and self.mtp is not None:
-            loss = loss + self.cfg.mtp_weight * mtp_loss(h, self.mtp, self.head, targets)
+            loss = loss + self.cfg.mtp_weight * mtp_loss(rms(x), self.mtp, self.head, targets)
         return loss
 
 # %% ../nbs/02e_model.ipynb #903b51d3

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .config import RunConfig
 from .device import training_attention
 from .heads import mtp_loss
+from .layers import rms
 from .model import GPT
 from .positions import Packed, count_pieces, packed_documents
 from .regions import use_kernels
@@ -64,12 +65,12 @@ class Objective(nn.Module):
             return document_index(tokens, self.bos_id)
         return packed_documents(tokens, self.bos_id, tokens.numel(), pieces)
 
-    def next_token(self, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
-        "Mean nll of the next token, with weights and without."
+    def next_token(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
+        "Mean nll of the next token, with weights and without, from the tower's output."
         if not self.difficulty:
-            nll = self.model.head_loss(h, targets)
+            nll = self.model.head_loss(x, targets)
             return nll, nll.detach()
-        logits = self.model.head(h).flatten(0, 1)
+        logits = self.model.head(rms(x)).flatten(0, 1)
         each = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return (difficulty_weights(each, self.difficulty) * each).mean(), each.detach().mean()
 
@@ -81,8 +82,8 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # () loss to minimise, () mean nll in nats, without gradient
         "Loss and nll of one micro-batch."
         model = self.model
-        h = model.hidden(tokens, self.documents(tokens, pieces))
-        loss, nll = self.next_token(h, targets)
+        x = model.stream(tokens, self.documents(tokens, pieces))
+        loss, nll = self.next_token(x, targets)
         if model.mtp is not None:
-            loss = loss + model.cfg.mtp_weight * mtp_loss(h, model.mtp, model.head, targets)
+            loss = loss + model.cfg.mtp_weight * mtp_loss(rms(x), model.mtp, model.head, targets)
         return loss, nll

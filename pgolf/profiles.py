@@ -102,7 +102,7 @@ PATTERNS = {
               r"|aten::(addmm|bmm|mm|_scaled_mm|baddbmm|linear)\b|^_(gram|sum_tokens)(_\d|$)",
     "memory": r"memcpy|memset|fillfunctor|direct_copy"
               r"|aten::(copy_|fill_|zero_|cat|clone|index|gather|embedding)|^_sum_rows|^_turn(_\d|$)",
-    "pointwise": r"triton_|elementwise|vectorized|reduce|norm|aten::|^_(heads|xsa|read)_|^_(rms|add_up)(_\d|$)",
+    "pointwise": r"triton_|elementwise|vectorized|reduce|norm|aten::|^_(heads|xsa|read|smear)_|^_(rms|add_up)(_\d|$)",
 }
 
 

@@ -62,6 +62,8 @@ def use_kernels(
     for table in (model.bigram, model.value_emb):
         if table is not None:
             _switch(table, sorts="table" in on)
+    if model.smear is not None:
+        _switch(model.smear, reads="read" in on)
     for block in model.blocks:
         _switch(block, folds="fold" in on, reads="read" in on)
         _switch(block.attn, fused=bool({"heads", "qkv"} & on) and simple, joined="qkv" in on, fused_xsa="xsa" in on,
@@ -74,6 +76,8 @@ def regions(model: GPT) -> list[tuple[Any, str]]:  # (owner, name of its method)
     "Methods that are compiled apart: of every block, of what joins them, and of the head."
     found = [(block, name) for block in model.blocks for name in ("forward", "two_lanes")]
     found += [(model, name) for name in ("embed", "mask", "join", "head_loss")]
+    if model.value_emb is not None:
+        found.append((model.value_emb, "forward"))
     return found if model.lanes is None else [*found, (model.lanes, "forward")]
 
 
