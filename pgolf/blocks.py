@@ -112,12 +112,15 @@ class Block(Branches):
         "What `read` gives with the skip added to x, and its norm."
         if self.reads and self.resid_mix is not None:
             shrink = self.shrink if self.shrink is not None else x.new_ones(())
-            if skip is None:
-                return read_norm(x, x0, self.resid_mix, shrink)
-            earlier, weight = skip
-            mix = torch.cat((self.resid_mix, (self.resid_mix[0] * weight)[None]))
+            mix, earlier = self.resid_mix, None
+            if skip is not None:
+                (m0, m1), (earlier, weight) = mix, skip
+                mix = torch.stack((m0 * (1 + weight), m1) if earlier is None else (m0, m1, m0 * weight))
             return read_norm(x, x0, mix, shrink, earlier)
-        x = self.read(x if skip is None else take_skip(x, *skip), x0)
+        if skip is not None:
+            earlier, weight = skip
+            x = take_skip(x, x if earlier is None else earlier, weight)
+        x = self.read(x, x0)
         return x, self.norm(x)
 
     def forward(
@@ -130,7 +133,7 @@ class Block(Branches):
         turn: int = 0,  # how often this layer was visited before
         pairs: dict | None = None,  # low-rank differences of this visit, see `VISIT_PAIRS`
         rows: Tensor | None = None,  # (B, R) where the stream is wanted; then a `row_mask` is needed
-        skip: tuple[Tensor, Tensor] | None = None,  # (B, T, d) an earlier stream, (d,) its weight: added to x
+        skip: tuple[Tensor | None, Tensor] | None = None,  # (B, T, d) an earlier stream (None: x itself), (d,) its weight: added to x
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) the stream after it, and its own values
         lora = self.lora(turn, pairs)
         x, n = self.read_norm(x, x0, skip)
@@ -280,8 +283,8 @@ class Tower(nn.Module):
                 y = x
             skip = None
             if visit.skip is not None and self.joins(block, visit):
-                earlier = skips.pop()  # a view: the first is the stream itself, which would be a graph of its own
-                skip = earlier.view_as(earlier), self.skip_weights[visit.skip]
+                earlier = skips.pop()  # at the first decoder visit the stream itself: more of it, and no tensor more to move
+                skip = None if earlier is x else earlier, self.skip_weights[visit.skip]
             elif visit.skip is not None:
                 x = self.take_skip(visit.skip, x, skips.pop())
             x = self.recall("alpha", x, visit, memory)
