@@ -41,11 +41,14 @@ class Branches(nn.Module):
         "rms(x), divided by √(layer+1) with `ln_scale`."
         return rms(x) if self.shrink is None else rms(x) * self.shrink
 
-    def attend(self, n: Tensor, mask, v0, ve, lora: dict, rows=None):  # -> (B, T or R, d), values
+    def attend(self, n: Tensor, mask, v0, ve, lora: dict, rows=None):  # -> (B, T or R, d), values (B, T, kv, h)
         "What attention adds to the stream, and its own values."
+        # token by token, as they lie in memory: a compiled graph wants the gradient of what it returns contiguous, and would copy it
+        v0 = None if v0 is None else v0.transpose(1, 2)
         plain = not lora["attn"] and not lora["attn +"]
         scale = self.attn_scale if self.folds and plain else None
         y, v = self.attn(n, mask, v0, ve, lora["attn"], rows, scale)
+        v = v.transpose(1, 2)
         y = y if lora["attn +"] is None else y + low_rank(take_rows(n, rows), lora["attn +"])
         done = self.attn_scale is None or scale is not None
         return y if done else self.attn_scale.to(y.dtype) * y, v
@@ -128,7 +131,7 @@ class Block(Branches):
         x: Tensor,  # (B, T, d) the stream
         x0: Tensor,  # (B, T, d) the normalised embedding
         mask=None,  # of `pgolf.positions`; None: causal
-        v0: Tensor | None = None,  # (B, kv, T, h) values of layer 0
+        v0: Tensor | None = None,  # (B, T, kv, h) values of layer 0
         ve: Tensor | None = None,  # (B, T, kv*h) value embedding, for the layers that take it
         turn: int = 0,  # how often this layer was visited before
         pairs: dict | None = None,  # low-rank differences of this visit, see `VISIT_PAIRS`
@@ -295,8 +298,8 @@ class Tower(nn.Module):
                 x, v = block(x, x0, seen, v0, ve, visit.turn, pairs, only, skip)
             memory = {layer: take_rows(old, only) for layer, old in memory.items()}
             x = self.recall("ab", x, visit, memory)
-            if not number:  # in the layout in which they were computed
-                firsts = tuple(p.transpose(1, 2) for p in self.shared(v.transpose(1, 2), len(walk) - 1))
+            if not number:
+                firsts = self.shared(v, len(walk) - 1)
             if visit.push:
                 skips.append(x)
         return x if y is None else (x + y) / 2
