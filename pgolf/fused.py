@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'FP8_PARTS', 'chosen', 'gpu_kernels', 'turn', 'plain_heads', 'plain_heads_back', 'heads', 'heads_back',
            'sum_rows', 'lookup', 'sum_all', 'fan', 'plain_xsa', 'plain_xsa_back', 'xsa', 'xsa_back', 'plain_read_back',
-           'read_back', 'read_norm', 'plain_smear_back', 'smear_back', 'smear_norm']
+           'read_back', 'read_norm', 'shifted', 'smear', 'plain_smear_back', 'smear_back', 'smear_norm']
 
 # %% ../nbs/01b_fused.ipynb #54d70ce1
 import torch
@@ -336,6 +336,19 @@ def read_norm(
     return _ReadNorm.apply(x, x0, mix, shrink, skip)
 
 # %% ../nbs/01b_fused.ipynb #5ea20004
+def shifted(
+    x: Tensor,  # (B, T, ...)
+) -> Tensor:  # (B, T, ...)
+    "The row before, zeros at position 0."
+    return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
+
+
+def smear(x: Tensor, keep: Tensor, gate: Tensor) -> Tensor:  # as in `smear_norm`
+    "(1 - keep·gate)·x + keep·gate·(the row before)."
+    g = gate * keep.unsqueeze(-1)
+    return (1 - g) * x + g * shifted(x)
+
+
 def plain_smear_back(dn, x, keep, gate, eps):
     "Gradients of `smear_norm` in rows, as the kernel computes them."
     k, zero = keep.to(x.dtype)[:, None], x.new_zeros(1, x.size(1))
@@ -367,9 +380,7 @@ class _SmearNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, keep, gate):
         ctx.save_for_backward(x, keep, gate)
-        g = gate * keep.unsqueeze(-1)
-        before = torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), 1)
-        return F.rms_norm((1 - g) * x + g * before, (x.size(-1),))
+        return F.rms_norm(smear(x, keep, gate), (x.size(-1),))
 
     @staticmethod
     def backward(ctx, dn):
@@ -384,6 +395,6 @@ def smear_norm(
     keep: Tensor,  # (B, T) bool: a row takes from the one before; never the first of a window
     gate: Tensor,  # (d,) its share, in the type of x
 ) -> Tensor:  # (B, T, d)
-    "rms of (1 - keep·gate)·x + keep·gate·(the row before)."
+    "rms of `smear`."
     return _SmearNorm.apply(x, keep, gate)
 
