@@ -33,7 +33,7 @@ def fitting_kernels(
     if device.type != "cuda":
         return "off"
     new = (capability or torch.cuda.get_device_capability(device)) >= (9, 0)
-    return "heads+table+fold+xsa+fan+read" + "+loss" * (vocab_size <= LOSS_PAYS) + "+mlp" * new
+    return "heads+table+fold+xsa+fan+read+skip" + "+loss" * (vocab_size <= LOSS_PAYS) + "+qkv+mlp" * new
 
 
 def _switch(owner, **values):
