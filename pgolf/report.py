@@ -90,6 +90,7 @@ def _figure(report):
     if len(sums) and np.abs(sums - 1).max() < 1e-3:
         ax.hist(np.log10(np.abs(sums - 1).clip(1e-17)), bins=20, color=COLORS[0])
         ax.set(xlabel="log₁₀ |Σp − 1|", ylabel="positions", title="Σp is 1 up to rounding")
+        ax.locator_params(axis="x", nbins=5)
     else:
         ax.hist(sums[np.isfinite(sums)], bins=30, color=COLORS[1])
         ax.axvline(1, color="k", lw=1, label="a distribution")

@@ -98,7 +98,7 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | Path) -> "Scores":
-        """Reads what `save` wrote, nothing else (no pickle). Raises `DataError` on a damaged or
+        """Reads what `save` wrote, and nothing that could run code. Raises `DataError` on a damaged or
         missing file."""
         try:
             with np.load(path, allow_pickle=False) as z:
