@@ -216,7 +216,7 @@ def submission_json(seeds: Seeds, about: About, date: str) -> dict[str, Any]:
         "wallclock_seconds": _mean(s["train_seconds"] for s in all_),
         "eval_time_seconds": _mean(s["eval_seconds"] for s in all_), "compliance": compliance}
     if several:
-        values |= {"val_bpb_std": seeds.spread()[1], "val_loss_std": stdev(seeds.nats)[1]}
+        values |= {"val_bpb_std": seeds.stdev()[1], "val_loss_std": stdev(seeds.nats)[1]}
     if "torch" in first["versions"]:
         values["pytorch_version"] = first["versions"]["torch"]
     if about.record_nats is not None and several:

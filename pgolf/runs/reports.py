@@ -179,7 +179,7 @@ class Seeds:
     def table(self):
         "A line a seed, then mean and standard deviation."
         numbers = [k for k, v in self.rows[0].items() if isinstance(v, (int, float)) and k != "seed"]
-        means = {k: self.spread(k) for k in numbers}
+        means = {k: self.stdev(k) for k in numbers}
         last = [{"seed": "mean"} | {k: m for k, (m, _) in means.items()},
                 {"seed": "std"} | {k: d for k, (_, d) in means.items()}]
         caption = self.runs[0].summary["preset"] + f", {len(self.runs)} seeds"
