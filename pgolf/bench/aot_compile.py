@@ -66,8 +66,8 @@ _numbers = itertools.count(1)
 def _resources(path):
     "Registers and bytes of local memory of a thread, by NVIDIA's tool."
     from triton import knobs
-    said = subprocess.run([knobs.nvidia.cuobjdump.path, "-res-usage", path], capture_output=True, text=True, check=True).stdout
-    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", said))
+    usage = subprocess.run([knobs.nvidia.cuobjdump.path, "-res-usage", path], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", usage))
     return int(found["REG"]), int(found["STACK"]) + int(found["LOCAL"])
 
 
