@@ -159,7 +159,7 @@ def unpacked(
 
 def _shows(ranks: Ranks) -> bool:
     "Whether a rank draws its bar: to be seen, or as a sign of life for those who watch it."
-    return ranks.main or ranks.pulse is not None
+    return ranks.main or ranks.heartbeat is not None
 
 
 def score_share(

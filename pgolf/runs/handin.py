@@ -186,7 +186,7 @@ def _mean(values) -> float:
 
 
 def _compliance(seeds: Seeds) -> dict[str, bool]:
-    "What the runs' audits and budgets said, true only if it holds for every seed."
+    "The results of audits and budgets, true only if they hold for every seed."
     found = {"three_seeds": len(seeds.runs) >= 3, "train_under_600s": True, "eval_under_600s": True,
              "artifact_under_16mb": True}
     for run in seeds.runs:
@@ -300,9 +300,9 @@ def readme(seeds: Seeds, about: About, values: dict[str, Any]) -> str:
 def _log(run: Run, text: str) -> str:
     "A seed's log: settings, every line of training, and what came out."
     s = run.summary
-    said = {k: s[k] for k in ("val_bpb", "val_bpb_prequant", "bytes_code", "bytes_model", "bytes_total",
-                              "train_seconds", "eval_seconds", "world_size", "device")}
-    end = "\n".join(f"{k}: {v}" for k, v in said.items())
+    results = {k: s[k] for k in ("val_bpb", "val_bpb_prequant", "bytes_code", "bytes_model", "bytes_total",
+                                 "train_seconds", "eval_seconds", "world_size", "device")}
+    end = "\n".join(f"{k}: {v}" for k, v in results.items())
     return f"config: {run.config.model_dump_json()}\nversions: {json.dumps(s['versions'])}\n{text}{end}\n"
 
 
