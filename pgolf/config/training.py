@@ -134,18 +134,18 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of tensor operations (0: PyTorch's choice). One is slower on an idle machine, but repeats bit for bit on any, and does not collapse on a busy one")
     compile: Literal["auto", "on", "blocks", "off"] = Field("auto", description="torch.compile: the whole network as one graph (on), or block by block, which starts much sooner (blocks); auto: on GPU only, as one graph")
     tune: Literal["off", "coordinate", "max"] = Field("off", description="what the compiler may try out: nothing; the block sizes of its kernels (coordinate); matrix products of its own too (max)")
-    kernels: str = Field("off", pattern=r"^(off|auto|all|(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip)(\+(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip))*)$", description="fused parts of training, joined by + (off, all, auto: what pays on this device, or of heads, qkv, table, fold, loss, xsa, mlp, fan, read, skip; qkv is heads inside the product, where shapes allow, and skip goes with read), see the notebook `fused`")
+    kernels: str = Field("off", pattern=r"^(off|auto|all|(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip)(\+(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip))*)$", description="fused parts of training, joined by + (off, all, auto: what pays on this device, or of heads, qkv, table, fold, loss, xsa, mlp, fan, read, skip; qkv is heads inside the product, where shapes allow, and skip goes with read), see the notebook kernels/07_autograd")
     fp8: str = Field("off", pattern=r"^(off|all|(qkv|fc|proj|head|fc_back)(\+(qkv|fc|proj|head|fc_back))*)$", description="products in 8 bits, joined by + (off, all, or of qkv, fc, proj, head, and of fc_back: the way back of fc; qkv needs the kernel `heads` or `qkv`, proj the kernel `mlp`, fc_back both that and fc)")
     attention: Literal["auto", "cudnn", "flash", "fa4", "cudnn+fa4"] = Field("auto", description="kernel behind attention on GPU; auto: the fastest, timed at start; fa4 (both passes) and cudnn+fa4 (the backward pass) need the package flash-attn-4")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")
-    val_every: int = Field(0, ge=0, description="steps between two looks at a held-out end of the training stream (0: none, and nothing is held out)")
+    val_every: int = Field(0, ge=0, description="steps between two evaluations of a held-out end of the training stream (0: none, and nothing is held out)")
     val_tokens: int = Field(65_536, ge=2, description="tokens of that held-out end, rounded up to whole micro-batches; training never sees them")
-    patience: int = Field(0, ge=0, description="looks in a row without a new lowest held-out loss after which the run ends; the weights of the lowest leave it (0: looks only report)")
+    patience: int = Field(0, ge=0, description="evaluations in a row without a new lowest held-out loss after which the run ends; the weights of the lowest leave it (0: they are only reported)")
     checkpoint_every: float = Field(0.0, ge=0, description="seconds between two checkpoints, each written at the next line of metrics (0: none)")
     keep_checkpoints: int = Field(2, ge=1, le=100, description="newest checkpoints that stay on disk")
-    resume: bool = Field(False, description="go on from the newest sound checkpoint of the run folder, if there is one")
-    reserve_seconds: float | Literal["auto"] = Field("auto", description="seconds of budget.train_seconds kept for what follows the last step: held-out look, swap of the average, saving, calibration. `auto`: all of it is rehearsed and timed before the clock starts")
+    resume: bool = Field(False, description="continue from the newest sound checkpoint of the run folder, if there is one")
+    reserve_seconds: float | Literal["auto"] = Field("auto", description="seconds of budget.train_seconds kept for what follows the last step: held-out evaluation, swap of the average, saving, calibration. `auto`: all of it is rehearsed and timed before the clock starts")
 
     @model_validator(mode="after")
     def _batch(self):
@@ -154,7 +154,7 @@ class TrainConfig(Section):
         if self.micro_tokens % self.seq_len or self.batch_tokens % self.micro_tokens:
             raise ValueError(f"train.micro_tokens={self.micro_tokens} must be a multiple of train.seq_len={self.seq_len} and divide train.batch_tokens={self.batch_tokens}")
         if self.patience and not self.val_every:
-            raise ValueError(f"train.patience={self.patience} counts looks at held-out text, and train.val_every=0 takes none; set train.val_every")
+            raise ValueError(f"train.patience={self.patience} counts evaluations of held-out text, and train.val_every=0 makes none; set train.val_every")
         if self.reserve_seconds != "auto" and not 0 <= self.reserve_seconds < float("inf"):
             raise ValueError(f"train.reserve_seconds={self.reserve_seconds} is no time; give seconds of 0 or more, or auto")
         return self

@@ -23,7 +23,7 @@ from ..errors import PgolfError
 from ..kernels.device import attention_kernel, compute_settings, device_name, pick_device
 from ..muon.schedule import Moment, modes, moment_at, progress, schedule_progress
 from ..quantize.pipeline import training_stats
-from .checkpoint import Snapshots
+from .checkpoint import Checkpoints
 from .clock import Clock, Timer, frozen_objects, loop_seconds, needs_rehearsal, rehearse, reserve, with_limit
 from .logs import MetricLog, TrainError, run_lock, save_weights
 from .resume import (
@@ -90,7 +90,7 @@ def _look(trainer, log) -> tuple[dict, bool]:  # for the line; whether patience 
 @dataclass
 class Keeper:
     "Takes a snapshot every `train.checkpoint_every` seconds of the shared clock."
-    snapshots: Snapshots
+    snapshots: Checkpoints
     about: dict[str, Any]  # what every snapshot says of its run
     kept: float = 0.0  # seconds at the last snapshot
 
@@ -225,7 +225,7 @@ def train(
     run_dir, clock = Path(run_dir), Clock()
     if data is None:  # rank 0 fills the cache, the others read it
         data = on_main(ranks, lambda: prepare(cfg), share=False) or prepare(cfg)
-    snapshots = Snapshots(run_dir / "checkpoint", cfg.train.keep_checkpoints)
+    snapshots = Checkpoints(run_dir / "checkpoint", cfg.train.keep_checkpoints)
     resume = cfg.train.resume if resume is None else resume
     with contextlib.ExitStack() as stack:
         on_main(ranks, lambda: stack.enter_context(run_lock(run_dir)))

@@ -23,7 +23,7 @@ from ..model.compile import compile_regions, plain_regions
 from ..model.gpt import GPT
 from ..muon.average import WeightAverage, make_average
 from ..muon.schedule import Mode, Moment, check_schedule, modes, set_schedule
-from ..muon.sharded import build_sharded_optimizers, update
+from ..muon.sharded import build_optimizers, update
 from ..quantize.qat import QAT, make_qat
 from .early_stop import HeldOut, split_tail
 from .objective import Objective
@@ -69,7 +69,7 @@ class Stepper:
         check_schedule(self.cfg)
         self.seq_len = self.cfg.train.seq_len
         self.rows = rank_rows(self.cfg, self.ranks.world)[1]  # of a micro-batch
-        self.optimizers = build_sharded_optimizers(self.model, self.cfg, self.ranks)
+        self.optimizers = build_optimizers(self.model, self.cfg, self.ranks)
         self.average = make_average(self.model, self.cfg.average)
         self.qat = make_qat(self.model, self.cfg, self.cfg.train.seed)
         self.objective = Objective(self.model, self.cfg)
@@ -173,7 +173,7 @@ class Trainer(Stepper):
     def look(self) -> float:  # nats a token
         "Loss of the held-out tokens, of what would leave the run now."
         loss_fn = self.loss_fn if self.qat is None else self.qat.seen(self.loss_fn)
-        return self.held_out.look(self.steps, self.model, self.average, loss_fn)
+        return self.held_out.evaluate(self.steps, self.model, self.average, loss_fn)
 
     def finish(self) -> dict[str, torch.Tensor] | None:  # last weights, if others replaced them
         """Takes quantisation off, goes to full depth and scoring mode, and swaps the average in,
