@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import ConfigError
 from .config import RunConfig
 from .device import training_attention
+from .flash4 import FORMS
+from .fused import named
 from .heads import mtp_loss
 from .layers import rms
 from .model import GPT
@@ -46,9 +49,11 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
+        if self.difficulty and "loss" in named(cfg.train.kernels):
+            raise ConfigError("train.kernels has loss, which weighs all tokens alike, and train.difficulty does not; leave one of them out")
         attention = training_attention(cfg, next(model.parameters()).device)
         use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention)  # until training is finished
-        self.packs = self.doc_attention and model.blocks[0].attn.kernel != "sdpa"
+        self.packs = self.doc_attention and model.kernels.attention in FORMS
 
     def count(
         self,
