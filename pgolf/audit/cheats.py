@@ -240,7 +240,7 @@ class TwoCodes:
         self.base, self.temperature, self.nll = base, temperature, base.nll
 
     def distribution(self, tokens, t: int) -> np.ndarray:
-        "(V,) sums to one, but is not what is charged."
+        "(V,) sums to one, but is not what is scored."
         p = self.base.distribution(tokens, t) ** (1 / self.temperature)
         return p / p.sum()
 

@@ -35,7 +35,7 @@ def entropy_features(entropy: Tensor) -> list[Tensor]:
 # %% ../../nbs/11_hedge/04_mixing.ipynb #8de17b63
 @dataclass
 class Experts:
-    "Losses of the experts and the prefix features that say whom to trust."
+    "Losses of the experts and the prefix features that the gate uses."
     names: list[str]
     nll: Tensor       # (T, K) float32 nats
     features: Tensor  # (T, F) uint8, units of 1/64
@@ -88,7 +88,7 @@ def make_experts(
 # %% ../../nbs/11_hedge/04_mixing.ipynb #c8c8c72f
 @dataclass(frozen=True)
 class Weights:
-    "What the mixture trusts at every position, from the prefix alone."
+    "Weights of every position, from the prefix alone."
     posterior: Tensor  # (T, A) of the shares `MixConfig.alphas`, in the position's bucket
     gate: Tensor       # (T, K) of the gate's experts
     last: Tensor       # (T, 3) of network, bucketed Bayes and gate
