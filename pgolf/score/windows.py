@@ -14,6 +14,8 @@ import numpy as np
 from ..config.evaluation import ScoreConfig
 from ..errors import PgolfError
 
+# shapes: M tokens and T = M - 1 targets of the stream, W windows
+
 # %% ../../nbs/12_score/01_windows.ipynb #10f8a4e2
 class ScoreError(PgolfError):
     "A stream or a window that cannot be scored."
@@ -24,8 +26,8 @@ def document_begins(
     bos: int,  # id that starts a document
 ) -> np.ndarray:  # (M,) index of the first token of each token's document
     "Where documents begin. What stands before the first start is a document too."
-    place = np.arange(len(tokens))
-    return np.maximum.accumulate(np.where(np.asarray(tokens) == bos, place, 0))
+    place_M = np.arange(len(tokens))
+    return np.maximum.accumulate(np.where(np.asarray(tokens) == bos, place_M, 0))
 
 
 def first_seen(
@@ -35,8 +37,8 @@ def first_seen(
 ) -> np.ndarray:  # (T,) first token that each target's window shows
     "The definition f_t of a target's context."
     step = stride or seq_len
-    late = np.arange(len(begin)) - begin - seq_len
-    return begin + np.where(late < 0, 0, step * (late // step + 1))
+    late_T = np.arange(len(begin)) - begin - seq_len
+    return begin + np.where(late_T < 0, 0, step * (late_T // step + 1))
 
 # %% ../../nbs/12_score/01_windows.ipynb #4e98d52d
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ def plan_windows(
 ) -> Windows:
     "Windows that cover each target once. Raises `ScoreError` on an empty stream or a bad stride."
     step = _check(n, seq_len, stride)
-    new = np.r_[0, np.arange(seq_len, n, step)]  # first new target of each window
-    start = np.maximum(new - (seq_len - step), 0)
-    start[0] = 0
-    end = np.r_[new[1:], n]
-    return Windows(start, new - start, end - start, seq_len, step)
+    new_W = np.r_[0, np.arange(seq_len, n, step)]  # first new target of each window
+    start_W = np.maximum(new_W - (seq_len - step), 0)
+    start_W[0] = 0
+    end_W = np.r_[new_W[1:], n]
+    return Windows(start_W, new_W - start_W, end_W - start_W, seq_len, step)
 
 
 def window_positions(
@@ -89,15 +91,15 @@ def plan_documents(
     "Windows whose targets see `first_seen` of their document. Raises as `plan_windows` does."
     n, new = len(begin), 0
     step = _check(n, seq_len, stride)
-    start, lo = [], []
+    start_W, lo_W = [], []
     while new < n:
         a = int(begin[new])
         late = new - a - seq_len
-        start.append(a if late < 0 else a + step * (late // step + 1))
-        lo.append(new - start[-1])
-        new = start[-1] + seq_len
-    start, lo = np.array(start), np.array(lo)
-    return Windows(start, lo, np.minimum(start + seq_len, n) - start, seq_len, step, True)
+        start_W.append(a if late < 0 else a + step * (late // step + 1))
+        lo_W.append(new - start_W[-1])
+        new = start_W[-1] + seq_len
+    start_W, lo_W = np.array(start_W), np.array(lo_W)
+    return Windows(start_W, lo_W, np.minimum(start_W + seq_len, n) - start_W, seq_len, step, True)
 
 
 def lay_windows(
@@ -124,13 +126,13 @@ def shapes(
     windows: Windows,
 ) -> list[Shape]:  # narrow, wide; what there is of them
     "The windows sorted by the shape of their forward pass, each kind in order."
-    start, lo, hi, step = windows.start, windows.lo, windows.hi, windows.stride or windows.seq_len
+    start_W, lo_W, hi_W, step = windows.start, windows.lo, windows.hi, windows.stride or windows.seq_len
     if 2 * step > windows.seq_len:
-        return [Shape(start, lo, hi, 0)]
+        return [Shape(start_W, lo_W, hi_W, 0)]
     if not windows.apart:
-        cuts = np.arange(lo[0], hi[0], step)
-        start = np.r_[np.repeat(start[:1], len(cuts)), start[1:]]
-        lo, hi = np.r_[cuts, lo[1:]], np.r_[np.minimum(cuts + step, hi[0]), hi[1:]]
-    wide = hi - lo > step
-    kinds = ((~wide, step), (wide, 0))
-    return [Shape(start[k], lo[k], hi[k], rows) for k, rows in kinds if k.any()]
+        cuts = np.arange(lo_W[0], hi_W[0], step)
+        start_W = np.r_[np.repeat(start_W[:1], len(cuts)), start_W[1:]]
+        lo_W, hi_W = np.r_[cuts, lo_W[1:]], np.r_[np.minimum(cuts + step, hi_W[0]), hi_W[1:]]
+    wide_W = hi_W - lo_W > step
+    kinds = ((~wide_W, step), (wide_W, 0))
+    return [Shape(start_W[k], lo_W[k], hi_W[k], rows) for k, rows in kinds if k.any()]

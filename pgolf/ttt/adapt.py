@@ -25,7 +25,7 @@ from ..model.compile import compiled_regions
 from ..model.gpt import GPT
 from ..score.sliding import stretched
 from ..score.windows import lay_windows
-from .doc_lora import DocLearner, batch_rows, chunk_at, document_spans, judge, only_learns, run_block
+from .doc_lora import DocLearner, batch_rows, chunk_at, document_spans, logit_stats, only_learns, run_block
 from .dynamic_eval import StreamLearner, borrowed, run_stream
 from .score_first import ScoreFirst, TTTError
 
@@ -82,11 +82,11 @@ def check_model(model: GPT, cfg: RunConfig):
 # %% ../../nbs/13_ttt/04_adapt.ipynb #4af23aa8
 @contextmanager
 def _ready(model, cfg):
-    "Settings, compiled regions, weights that come back; yields the compiled `judge`, or None."
+    "Settings, compiled regions, weights that come back; yields the compiled `logit_stats`, or None."
     device = next(model.parameters()).device
     compiled = uses_compile(cfg, device)
     with (compute_settings(cfg, device), stretched(model, cfg), borrowed(model), compiled_regions(model, compiled)):
-        yield torch.compile(judge, dynamic=False) if compiled else None
+        yield torch.compile(logit_stats, dynamic=False) if compiled else None
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #cfb6836d
 @torch.enable_grad()  # whoever only wants scores may call it without gradients
@@ -111,7 +111,7 @@ def adapt_stream(
     state = ScoreFirst(tokens, spans[:, 0] if by_document else None)
     walk = _documents if by_document else _chunks
     with _ready(model, cfg) as compiled:
-        more = {"length": len(tokens) - 1, "hints": hints, "probe": probe, "judge": compiled}
+        more = {"length": len(tokens) - 1, "hints": hints, "probe": probe, "stats": compiled}
         learners, start_up = walk(model, cfg, state, tokens, spans, shard, more, bar)
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -134,8 +134,8 @@ def _documents(model, cfg, state, tokens, spans, shard, more, bar):
     ends = phase_ends(len(spans), cfg)
     slow = StreamLearner(model, cfg, 1) if ends else None  # before weights are frozen below
     learner, begin = DocLearner(model, cfg, **more), time.perf_counter()
-    if more["judge"]:
-        _warm_up(model, cfg, more["judge"])
+    if more["stats"]:
+        _warm_up(model, cfg, more["stats"])
     start_up, turn, size = time.perf_counter() - begin, 0, cfg.ttt.block_docs
     for first, last in zip([0, *ends], [*ends, len(spans)]):
         for i in range(first, last, size):
@@ -157,7 +157,7 @@ def _warm_up(model, cfg, compiled):
     L, C = cfg.score.seq_len, cfg.ttt.chunk
     gen, length = torch.Generator().manual_seed(0), 3 * L + 2 * C
     ids = torch.randint(2, cfg.model.vocab_size, (length + 1,), generator=gen).to(next(model.parameters()).device)
-    learner, seen = DocLearner(model, cfg, length, judge=compiled), set()
+    learner, seen = DocLearner(model, cfg, length, stats=compiled), set()
     with only_learns(model):
         for number in range(length // C):
             k, rows = chunk_at(number, cfg), batch_rows((number, number + 1), cfg)
@@ -166,7 +166,7 @@ def _warm_up(model, cfg, compiled):
                 state, learner.chunk = ScoreFirst(ids, np.array([k.first])), k
                 learner.begin(rows)
                 learner.load(np.arange(rows))
-                learner.goes_on = torch.ones(rows, dtype=torch.bool, device=ids.device)
+                learner.continues = torch.ones(rows, dtype=torch.bool, device=ids.device)
                 spans = [(k.first, k.first + C)] + [(k.first, k.first)] * (rows - 1)
                 state.update(state.score(spans, learner.predict), learner.learn)
 
@@ -174,8 +174,8 @@ def _warm_up(model, cfg, compiled):
 def _chunks(model, cfg, state, tokens, spans, shard, more, bar):
     "Weights that follow the stream."
     begin = time.perf_counter()
-    if more["judge"]:
-        _warm_up_stream(model, cfg, more["judge"])
+    if more["stats"]:
+        _warm_up_stream(model, cfg, more["stats"])
     start_up, learner = time.perf_counter() - begin, StreamLearner(model, cfg, shard=shard, **more)
     with only_learns(model, set(learner.weights)):
         run_stream(state, lay_windows(tokens.cpu().numpy(), cfg.score, model.cfg.bos_id), learner, bar)
@@ -188,7 +188,7 @@ def _warm_up_stream(model, cfg, compiled):
     ids = torch.randint(2, cfg.model.vocab_size, (2 * L + 1,), generator=gen).to(next(model.parameters()).device)
     tiny = cfg.model_copy(update={"ttt": cfg.ttt.model_copy(update={
         "stream_chunk": L, "stream_lr": 1e-30, "stream_epochs": 1})})
-    learner = StreamLearner(model, tiny, 2 * L, judge=compiled)
+    learner = StreamLearner(model, tiny, 2 * L, stats=compiled)
     with borrowed(model), only_learns(model, set(learner.weights)):
         run_stream(ScoreFirst(ids), lay_windows(ids.cpu().numpy(), cfg.score, model.cfg.bos_id), learner)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'document_spans', 'PairLayout', 'Chunk', 'window_lengths', 'chunk_at', 'staircase', 'batch_rows', 'DocTable',
-           'place_chunk', 'chunk_loss', 'DocLearner', 'judge', 'only_learns', 'run_block']
+           'place_chunk', 'chunk_loss', 'DocLearner', 'logit_stats', 'only_learns', 'run_block']
 
 # %% ../../nbs/13_ttt/02_doc_lora.ipynb #b7a5ad3e
 import math
@@ -20,6 +20,9 @@ from ..config.run import RunConfig
 from ..model.gpt import GPT
 from ..model.lora import VISIT_PAIRS
 from .score_first import Scored, ScoreFirst, TTTError
+
+# shapes: M tokens and T targets of the stream, B documents of a batch, P numbers of a document's pairs,
+# L inputs of a window, C targets of a chunk, D width, V vocabulary
 
 # %% ../../nbs/13_ttt/02_doc_lora.ipynb #fd0494da
 def document_spans(
@@ -49,9 +52,9 @@ class PairLayout:
         precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
         self.start = torch.cat(row).to(weight.device, precise)  # (P,)
 
-    def split(self, rows: Tensor) -> dict:  # (B, P) -> visit -> name -> (A, B), and "head" -> (A, B)
+    def split(self, rows_BP: Tensor) -> dict:  # (B, P) -> visit -> name -> (A, B), and "head" -> (A, B)
         "The pairs of a batch as the network takes them."
-        parts, out = rows.split(self.sizes, 1), {}
+        parts, out = rows_BP.split(self.sizes, 1), {}
         for k, (visit, name, d_in, d_out) in enumerate(self.slots):
             a = parts[2 * k].unflatten(1, (self.rank, d_in))
             b = parts[2 * k + 1].unflatten(1, (d_out, self.rank)) * self.scale
@@ -80,7 +83,7 @@ class Chunk:
     number: int
     first: int  # first target, from the document's start
     window: int  # first input of its window, from the document's start
-    length: int  # T, inputs of the window, padded at the end
+    length: int  # L, inputs of the window, padded at the end
 
     @property
     def at(self) -> int:
@@ -128,7 +131,7 @@ LIMIT = 1e3  # largest number of a sound pair: beyond, a forward pass could over
 class DocTable:
     "A row for every document of a block: its pairs, what their optimiser keeps, and what the document has cost."
     chunk: Chunk  # that is scored now, of every document of the batch
-    goes_on: Tensor  # (B,) whether a document has another after it
+    continues: Tensor  # (B,) whether a document has another after it
 
     def __init__(self, model: GPT, cfg: RunConfig):
         self.cfg, self.pairs = cfg, PairLayout(model, cfg)
@@ -153,38 +156,38 @@ class DocTable:
         for name, part in self.table.items():
             part[at] = self.batch[name][:len(rows)]
 
-    def step(self, g: Tensor):  # (B, P) gradients of the batch's pairs
+    def step(self, g_BP: Tensor):  # (B, P) gradients of the batch's pairs
         "One AdamW step with decoupled decay; numbers that leave ±LIMIT go back to the start, for good."
         b, ttt, t = self.batch, self.cfg.ttt, self.chunk.number + 1
-        w = b["weights"].detach()
-        b["square"] = b["square"] * ttt.beta2 + g * g * (1 - ttt.beta2)
-        size = (b["square"] / (1 - ttt.beta2 ** t)).sqrt_().add_(ttt.eps)
+        w_BP = b["weights"].detach()
+        b["square"] = b["square"] * ttt.beta2 + g_BP * g_BP * (1 - ttt.beta2)
+        size_BP = (b["square"] / (1 - ttt.beta2 ** t)).sqrt_().add_(ttt.eps)
         if ttt.beta1:
-            b["mean"] = b["mean"] * ttt.beta1 + g * (1 - ttt.beta1)
-            g = b["mean"] / (1 - ttt.beta1 ** t)
-        w = w * (1 - ttt.lr * ttt.weight_decay) - ttt.lr * g / size
-        sound = (w.abs() <= LIMIT).all(1) | ~self.goes_on  # NaN is not
-        b["frozen"] = torch.where(sound, b["frozen"], 1.0)
-        b["weights"] = torch.where(b["frozen"][:, None] > 0, self.pairs.start, w)
+            b["mean"] = b["mean"] * ttt.beta1 + g_BP * (1 - ttt.beta1)
+            g_BP = b["mean"] / (1 - ttt.beta1 ** t)
+        w_BP = w_BP * (1 - ttt.lr * ttt.weight_decay) - ttt.lr * g_BP / size_BP
+        sound_B = (w_BP.abs() <= LIMIT).all(1) | ~self.continues  # NaN is not
+        b["frozen"] = torch.where(sound_B, b["frozen"], 1.0)
+        b["weights"] = torch.where(b["frozen"][:, None] > 0, self.pairs.start, w_BP)
 
     def guard(
         self,
-        nll: Tensor,  # (B, C) of the chunk, as scored
-        real: Tensor,  # (B, C) bool, what is no padding
-        broken: Tensor,  # (B,) bool, had logits that were not finite
+        nll_BC: Tensor,  # (B, C) of the chunk, as scored
+        real_BC: Tensor,  # (B, C) bool, what is no padding
+        broken_B: Tensor,  # (B,) bool, had logits that were not finite
         plain: Callable[[], Tensor],  # (B, C) nll without pairs, if it is asked for
     ):
         "Freezes documents whose chunk cost too much, or was not finite."
-        b, count = self.batch, real.sum(1)
-        nats = torch.where(real, nll, 0.0).sum(1)
-        mean, before = nats / count.clamp(min=1), b["nats"] / b["count"].clamp(min=1)
-        high = (mean > before + self.cfg.ttt.guard) & (b["count"] > 0) & (b["frozen"] == 0) & self.goes_on
-        if high.any():  # a hard stretch of text, or a pair that does harm?
-            cost = torch.where(real, plain(), 0.0).sum(1) / count.clamp(min=1)
-            high &= mean > cost + self.cfg.ttt.guard / 4
-        bad = broken | ~nats.isfinite() | high
-        b["frozen"] = torch.where(bad & self.goes_on, 1.0, b["frozen"])
-        b["nats"], b["count"] = b["nats"] + nats.to(b["nats"].dtype), b["count"] + count
+        b, count_B = self.batch, real_BC.sum(1)
+        nats_B = torch.where(real_BC, nll_BC, 0.0).sum(1)
+        mean_B, before_B = nats_B / count_B.clamp(min=1), b["nats"] / b["count"].clamp(min=1)
+        high_B = (mean_B > before_B + self.cfg.ttt.guard) & (b["count"] > 0) & (b["frozen"] == 0) & self.continues
+        if high_B.any():  # a hard stretch of text, or a pair that does harm?
+            cost_B = torch.where(real_BC, plain(), 0.0).sum(1) / count_B.clamp(min=1)
+            high_B &= mean_B > cost_B + self.cfg.ttt.guard / 4
+        bad_B = broken_B | ~nats_B.isfinite() | high_B
+        b["frozen"] = torch.where(bad_B & self.continues, 1.0, b["frozen"])
+        b["nats"], b["count"] = b["nats"] + nats_B.to(b["nats"].dtype), b["count"] + count_B
 
 # %% ../../nbs/13_ttt/02_doc_lora.ipynb #124baa1f
 def place_chunk(
@@ -192,29 +195,29 @@ def place_chunk(
     spans,  # (B, 2) targets [lo, hi) of the chunk, one document a row
     k: Chunk,
     size: int,  # C, targets of a whole chunk
-) -> tuple[Tensor, Tensor, Tensor]:  # inputs (B, T); index of each target (B, C), padding at the end of the stream; mask (B, C)
+) -> tuple[Tensor, Tensor, Tensor]:  # inputs (B, L); index of each target (B, C), padding at the end of the stream; mask (B, C)
     "Where a chunk of every document lies in the stream."
-    lo, hi = torch.tensor(spans, device=tokens.device).unsqueeze(-1).unbind(1)  # (B, 1) each
-    slot = torch.arange(k.length, device=tokens.device)
-    where = (lo - k.at + slot).clamp(0, len(tokens) - 2)
-    x = torch.where(slot < k.at + (hi - lo), tokens[where].long(), 0)
-    at = lo + torch.arange(size, device=tokens.device)
-    real = at < hi
-    return x, torch.where(real, at, len(tokens) - 1), real
+    lo_B1, hi_B1 = torch.tensor(spans, device=tokens.device).unsqueeze(-1).unbind(1)  # (B, 1) each
+    slot_L = torch.arange(k.length, device=tokens.device)
+    where_BL = (lo_B1 - k.at + slot_L).clamp(0, len(tokens) - 2)
+    x_BL = torch.where(slot_L < k.at + (hi_B1 - lo_B1), tokens[where_BL].long(), 0)
+    at_BC = lo_B1 + torch.arange(size, device=tokens.device)
+    real_BC = at_BC < hi_B1
+    return x_BL, torch.where(real_BC, at_BC, len(tokens) - 1), real_BC
 
 
 def chunk_loss(
-    nll: Tensor,  # (B, C) with their graph
-    real: Tensor,  # (B, C) bool, what is no padding
+    nll_BC: Tensor,  # (B, C) with their graph
+    real_BC: Tensor,  # (B, C) bool, what is no padding
     hardest: float,  # share of a chunk's C tokens, by nll, that is learned from
 ) -> Tensor:  # ()
     "Sum over documents of the mean over the chunk's (hardest) tokens."
-    use = real
+    use_BC = real_BC
     if hardest < 1:
-        keep = max(1, math.ceil(hardest * nll.size(1)))
-        cost = nll.detach().masked_fill(~real, -math.inf)
-        use = real & (cost >= cost.topk(keep, 1).values[:, -1:])
-    return (torch.where(use, nll, 0.0).sum(1) / use.sum(1).clamp(min=1)).sum()
+        keep = max(1, math.ceil(hardest * nll_BC.size(1)))
+        cost_BC = nll_BC.detach().masked_fill(~real_BC, -math.inf)
+        use_BC = real_BC & (cost_BC >= cost_BC.topk(keep, 1).values[:, -1:])
+    return (torch.where(use_BC, nll_BC, 0.0).sum(1) / use_BC.sum(1).clamp(min=1)).sum()
 
 # %% ../../nbs/13_ttt/02_doc_lora.ipynb #124baa1c
 class DocLearner(DocTable):
@@ -227,65 +230,66 @@ class DocLearner(DocTable):
         length: int,  # T, targets of the stream
         hints: Tensor | None = None,  # (T,) a token guessed for each target from its prefix alone
         probe: np.ndarray | None = None,  # targets whose whole distribution is kept in `rows`
-        judge: Callable | None = None,  # a compiled `judge`
+        stats: Callable | None = None,  # a compiled `logit_stats`
     ):
         super().__init__(model, cfg)
         self.model = model
-        self.judge = judge or globals()["judge"]
+        self.stats = stats or logit_stats
         self.hints = None if hints is None else hints.to(self.device).long()
         self.probe, self.rows = set() if probe is None else set(map(int, probe)), {}
         names = ["nll", "entropy"] + ["p_hint"] * (hints is not None)
         # one place more than targets: what is padding is written there
         self.out = {n: torch.zeros(length + 1, dtype=torch.float64, device=self.device) for n in names}
 
-    def logits(self, x: Tensor, weights: Tensor, at: Tensor, tokens: Tensor):
+    def logits(self, x_BL: Tensor, weights_BP: Tensor, at_BC: Tensor, tokens: Tensor):
         "Logits (B, C, V), nll, entropy and probability of the hints of the chunk's rows."
-        lora, k = self.pairs.split(weights), self.chunk
+        lora, k = self.pairs.split(weights_BP), self.chunk
         head = lora.pop("head", None)
-        h = self.model.hidden(x, None, lora)[:, k.at:k.at + at.size(1)]
-        targets = tokens[(at + 1).clamp(max=len(tokens) - 1)].long()
-        guess = targets if self.hints is None else self.hints[at.clamp(max=len(self.hints) - 1)]
-        return self.judge(self.model, h, head, targets, guess, self.cfg.score.temperature)
+        h_BCD = self.model.hidden(x_BL, None, lora)[:, k.at:k.at + at_BC.size(1)]
+        targets_BC = tokens[(at_BC + 1).clamp(max=len(tokens) - 1)].long()
+        guess_BC = targets_BC if self.hints is None else self.hints[at_BC.clamp(max=len(self.hints) - 1)]
+        return self.stats(self.model, h_BCD, head, targets_BC, guess_BC, self.cfg.score.temperature)
 
     def predict(self, tokens: Tensor, spans) -> tuple[Tensor, tuple]:
         "Scores a chunk of every document of the batch."
-        x, at, real = place_chunk(tokens, spans, self.chunk, self.cfg.ttt.chunk)
-        self.plain = lambda: self._plain(x, at, tokens)
-        weights = self.batch["weights"].requires_grad_()
+        x_BL, at_BC, real_BC = place_chunk(tokens, spans, self.chunk, self.cfg.ttt.chunk)
+        self.plain = lambda: self._plain(x_BL, at_BC, tokens)
+        weights_BP = self.batch["weights"].requires_grad_()
         with torch.enable_grad():
-            z, nll, entropy, hint = self.logits(x, weights, at, tokens)
-        bad = ~z.detach().isfinite().all(-1)  # (B, C)
-        if bad.any():
+            z_BCV, nll_BC, entropy_BC, hint_BC = self.logits(x_BL, weights_BP, at_BC, tokens)
+        bad_BC = ~z_BCV.detach().isfinite().all(-1)  # (B, C)
+        if bad_BC.any():
             plain = self.plain()
-            z, nll, entropy, hint = (torch.where(bad if a.ndim == 2 else bad[..., None], b, a)
-                                     for a, b in zip((z, nll, entropy, hint), plain))
-        for name, part in zip(self.out, (nll, entropy, hint)):
-            self.out[name][at.flatten()] = part.detach().flatten().double()
+            z_BCV, nll_BC, entropy_BC, hint_BC = (
+                torch.where(bad_BC if a.ndim == 2 else bad_BC[..., None], b, a)
+                for a, b in zip((z_BCV, nll_BC, entropy_BC, hint_BC), plain))
+        for name, part in zip(self.out, (nll_BC, entropy_BC, hint_BC)):
+            self.out[name][at_BC.flatten()] = part.detach().flatten().double()
         if self.probe:
-            self._keep(z, at, real)
-        return nll, (real, (bad & real).any(1))
+            self._keep(z_BCV, at_BC, real_BC)
+        return nll_BC, (real_BC, (bad_BC & real_BC).any(1))
 
-    def _plain(self, x, at, tokens):
+    def _plain(self, x_BL, at_BC, tokens):
         "Logits, nll, entropy, hint without adaptation: fresh pairs change no bit and need no graph of their own."
         with torch.enable_grad():
-            rows = self.pairs.start.expand(len(x), -1).clone().requires_grad_()
-            return [part.detach() for part in self.logits(x, rows, at, tokens)]
+            rows_BP = self.pairs.start.expand(len(x_BL), -1).clone().requires_grad_()
+            return [part.detach() for part in self.logits(x_BL, rows_BP, at_BC, tokens)]
 
-    def _keep(self, z, at, real):
-        for i, j in real.nonzero().tolist():
-            if (t := int(at[i, j])) in self.probe:
-                self.rows[t] = z[i, j].detach().double().softmax(-1).cpu().numpy()
+    def _keep(self, z_BCV, at_BC, real_BC):
+        for i, j in real_BC.nonzero().tolist():
+            if (t := int(at_BC[i, j])) in self.probe:
+                self.rows[t] = z_BCV[i, j].detach().double().softmax(-1).cpu().numpy()
 
     def learn(self, scored: Scored):
         "One step of each document on its own loss; what diverged is set back."
-        real, broken = scored.more
-        g, = torch.autograd.grad(chunk_loss(scored.losses, real, self.cfg.ttt.hardest), self.batch["weights"])
+        real_BC, broken_B = scored.more
+        g_BP, = torch.autograd.grad(chunk_loss(scored.losses, real_BC, self.cfg.ttt.hardest), self.batch["weights"])
         with torch.no_grad():
-            self.guard(scored.losses.detach(), real, broken, lambda: self.plain()[1])
-            self.step(g)
+            self.guard(scored.losses.detach(), real_BC, broken_B, lambda: self.plain()[1])
+            self.step(g_BP)
 
 # %% ../../nbs/13_ttt/02_doc_lora.ipynb #a5f20b67
-def judge(model, h, head, targets, guess, temperature):  # (..., d), pair or None, (...), (...)
+def logit_stats(model, h, head, targets, guess, temperature):  # (..., d), pair or None, (...), (...)
     "Logits, nll and entropy of the targets, probability of the guesses."
     z = model.head(h, head)
     z = z if temperature == 1.0 else z / temperature
@@ -335,12 +339,12 @@ def _climb(state, spans, chunks, step, size, learner, on_chunk):
     C, pad = learner.cfg.ttt.chunk, size - len(spans)
     for number in range(step[0], min(step[1], int(chunks.max()))):
         learner.chunk = chunk_at(number, learner.cfg)
-        goes_on = np.r_[chunks > number + 1, np.zeros(pad, bool)]
-        learner.goes_on = torch.as_tensor(goes_on, device=learner.device)
+        continues = np.r_[chunks > number + 1, np.zeros(pad, bool)]
+        learner.continues = torch.as_tensor(continues, device=learner.device)
         lo = np.minimum(spans[:, 0] + number * C, spans[:, 1])
         hi = np.minimum(lo + C, spans[:, 1])
         both = [*zip(lo.tolist(), hi.tolist()), *[(int(lo[-1]), int(lo[-1]))] * pad]
         scored = state.score(both, learner.predict)
-        if goes_on.any():
+        if continues.any():
             state.update(scored, learner.learn)
         on_chunk(int((hi - lo).sum()))

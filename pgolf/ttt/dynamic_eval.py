@@ -19,8 +19,11 @@ from torch import Tensor
 from ..config.run import RunConfig
 from ..model.gpt import GPT, parameter_group
 from ..score.windows import Windows, lay_windows
-from .doc_lora import judge
+from .doc_lora import logit_stats
 from .score_first import ScoreFirst, TTTError
+
+# shapes: M tokens of the stream, W windows, B windows of a batch, S sequences of a step, L inputs of one,
+# N new targets of a batch, D width, V vocabulary
 
 # %% ../../nbs/13_ttt/03_dynamic_eval.ipynb #be7f4c48
 RATES = {r"\.mlp\.proj\.weight$": 3.0, r"\.mlp\.fc\.weight$": 0.5}  # of `adamw` (#481's line)
@@ -92,15 +95,15 @@ class StreamWeights:
         "Passes over one scored text at one learning rate."
         nats = []
         for epoch in range(epochs):
-            for x, y in self.sequences(text):
+            for x_SL, y_SL in self.sequences(text):
                 self.steps += 1
                 with torch.enable_grad():
-                    z = self.model.head(self.hidden(x)) / self.cfg.score.temperature
-                    loss = F.cross_entropy(z.flatten(0, 1), y.flatten(), ignore_index=-100)
+                    z_SLV = self.model.head(self.hidden(x_SL)) / self.cfg.score.temperature
+                    loss = F.cross_entropy(z_SLV.flatten(0, 1), y_SL.flatten(), ignore_index=-100)
                     self.optimizer.zero_grad()
                     loss.backward()
                 if not epoch:
-                    nats.append(loss.detach() * (y >= 0).sum())
+                    nats.append(loss.detach() * (y_SL >= 0).sum())
                 if self.cfg.ttt.stream_clip:
                     torch.nn.utils.clip_grad_norm_(self.weights.values(), self.cfg.ttt.stream_clip)
                 for group in self.optimizer.param_groups:
@@ -130,33 +133,33 @@ class StreamLearner(StreamWeights):
         probe: np.ndarray | None = None,  # targets whose whole distribution is kept in `rows`
         shard: tuple[int, int] = (0, 1),  # (rank, world): which batches are scored here; all learn alike
         hidden: Callable | None = None,  # compiled
-        judge: Callable | None = None,  # compiled
+        stats: Callable | None = None,  # a compiled `logit_stats`
     ):
         super().__init__(model, cfg, hidden)
         self.shard, self.batches = shard, 0
-        self.judge, self.hints = judge or globals()["judge"], hints
+        self.stats, self.hints = stats or logit_stats, hints
         self.probe, self.rows = set() if probe is None else set(map(int, probe)), {}
         names = ["nll", "entropy"] + ["p_hint"] * (hints is not None)
         self.out = {n: torch.zeros(length, dtype=torch.float64) for n in names}
 
     @torch.no_grad()
-    def score_batch(self, tokens: Tensor, w: Windows, ids: np.ndarray):
+    def score_batch(self, tokens: Tensor, w: Windows, ids_B: np.ndarray):
         "Writes nll, entropy and hints of some windows' new targets."
-        real = ids >= 0
-        start, lo, hi = (torch.as_tensor(a[ids], device=self.device) for a in (w.start, w.lo, w.hi))
-        slot = torch.arange(w.seq_len, device=self.device)
-        mine = (slot >= lo[:, None]) & (slot < hi[:, None]) & torch.as_tensor(real, device=self.device)[:, None]
-        place = (start[:, None] + slot).clamp(max=len(tokens) - 2)
-        rows = place[mine]
-        h = self.hidden(tokens[place].long())[mine]
-        targets = tokens[rows + 1].long()
-        guess = targets if self.hints is None else self.hints.to(self.device).long()[rows]
-        z, nll, entropy, hint = self.judge(self.model, h, None, targets, guess, self.cfg.score.temperature)
-        for name, part in zip(self.out, (nll, entropy, hint)):
-            self.out[name][rows.cpu()] = part.double().cpu()
-        for t in self.probe.intersection(rows.tolist()):
-            self.rows[t] = z[(rows == t).nonzero()[0, 0]].double().softmax(-1).cpu().numpy()
-        return bool(z.isfinite().all())
+        real_B = ids_B >= 0
+        start_B, lo_B, hi_B = (torch.as_tensor(a[ids_B], device=self.device) for a in (w.start, w.lo, w.hi))
+        slot_L = torch.arange(w.seq_len, device=self.device)
+        mine_BL = (slot_L >= lo_B[:, None]) & (slot_L < hi_B[:, None]) & torch.as_tensor(real_B, device=self.device)[:, None]
+        place_BL = (start_B[:, None] + slot_L).clamp(max=len(tokens) - 2)
+        rows_N = place_BL[mine_BL]
+        h_ND = self.hidden(tokens[place_BL].long())[mine_BL]
+        targets_N = tokens[rows_N + 1].long()
+        guess_N = targets_N if self.hints is None else self.hints.to(self.device).long()[rows_N]
+        z_NV, nll_N, entropy_N, hint_N = self.stats(self.model, h_ND, None, targets_N, guess_N, self.cfg.score.temperature)
+        for name, part in zip(self.out, (nll_N, entropy_N, hint_N)):
+            self.out[name][rows_N.cpu()] = part.double().cpu()
+        for t in self.probe.intersection(rows_N.tolist()):
+            self.rows[t] = z_NV[(rows_N == t).nonzero()[0, 0]].double().softmax(-1).cpu().numpy()
+        return bool(z_NV.isfinite().all())
 
     def score_safely(self, tokens, w, ids):
         "The same; where a logit is not finite, by the weights as they were, at once."
