@@ -43,12 +43,12 @@ class LiveRun:
         return min(1.0, record.get("frac", frac))
 
     def status(self, record):
-        "One line: percent, step, loss, speed, time left."
+        "One line: percent, step, loss, speed, elapsed time, ETA."
         frac = self.frac(record)
-        left = tqdm.format_interval(record["seconds"] * (1 / frac - 1)) if frac > 0 else "?"
-        gone = tqdm.format_interval(record["seconds"])
+        eta = tqdm.format_interval(record["seconds"] * (1 / frac - 1)) if frac > 0 else "?"
+        elapsed = tqdm.format_interval(record["seconds"])
         return (f"{100 * frac:3.0f}%  step {record['step']:,}  loss {record['loss']:.4f}  "
-                f"{record['tokens_per_second']:,.0f} tokens/s  {gone} gone, {left} left")
+                f"{record['tokens_per_second']:,.0f} tokens/s  elapsed {elapsed}, ETA {eta}")
 
     def update(self, record: dict):
         "Takes one line of metrics; shows it if it is time to."
