@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['USAGE', 'PipelineError', 'prepare_data', 'CompressedModel', 'compress_model', 'pack_model', 'MixedScores',
-           'mix_network', 'evaluate', 'text_to_score', 'Outcome', 'train_and_score', 'run_summary', 'audited', 'run',
-           'main']
+           'mix_network', 'evaluate', 'text_to_score', 'Outcome', 'train_and_score', 'run_summary', 'record_audit',
+           'run', 'main']
 
 # %% ../nbs/pipeline.ipynb #5a13d23f
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .artifact.container import read_artifact, write_artifact
 from .artifact.fitting import Fitted, compress
-from .audit.run import audit_run
+from .audit.run import AuditReport, audit_run
 from .bundle.single_file import bundle
 from .config.run import RunConfig, config_from_json, load_preset, make_config, parse_overrides
 from .data.dataset import Dataset, prepare
@@ -216,11 +216,11 @@ def run_summary(
                 "search_seconds": fit.search_seconds, "pack_seconds": fit.pack_seconds}}
 
 
-def audited(
+def record_audit(
     run: Run,  # with a summary
     data: Dataset,
     device: torch.device | str | None = None,  # None: what the artifact's configuration picks
-) -> "AuditReport":
+) -> AuditReport:
     "Audits a run and writes the result into its summary. Raises `RunError`, `AuditError`."
     found = audit_run(run, data, device)
     run.save_summary(run.summary | {"audit": found.to_dict()})
@@ -251,7 +251,7 @@ def run(
     bpb = {"prequant": score(result.model, data, cfg).bpb(), "sliding": sliding.scores.bpb(),
            network.method: network.scores.bpb(), "mixture": mixed.scores.bpb()}
     made.save_summary(run_summary(cfg, data, result, packed, code.nbytes, (loaded, network, mixed), bpb))
-    audited(made, data, result.device)
+    record_audit(made, data, result.device)
     print(report(made))
     return made
 

@@ -9,25 +9,23 @@ __all__ = ['Statistics', 'finite_losses', 'Keeper', 'run_steps', 'finish', 'trai
 import contextlib
 import json
 import math
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
 import torch
 
-from ..config.run import RunConfig, config_from_json
+from ..config.run import RunConfig
 from ..data.dataset import Dataset, prepare
-from ..dist.ranks import ALONE, Ranks, joined, leave
-from ..errors import PgolfError
-from ..kernels.device import attention_kernel, compute_settings, device_name, pick_device
+from ..dist.ranks import ALONE, Ranks
+from ..kernels.device import attention_kernel, compute_settings, device_name
 from ..muon.schedule import Moment, modes, moment_at, progress, schedule_progress
 from ..model.gpt import GPT
 from .checkpoint import Snapshots
 from .clock import Clock, Rehearsal, Timer, frozen_objects, loop_seconds, needs_rehearsal, rehearse, reserve, with_limit
 from .logs import MetricLog, TrainError, run_lock, save_weights
 from .resume import (
-    TrainResult, check_identity, identity, on_main, read_result, save_result, save_stats, shared_state)
+    TrainResult, check_identity, identity, on_main, save_result, save_stats, shared_state)
 from .step import Trainer, make_trainer
 
 # %% ../../nbs/15_train/08_loop.ipynb #f255bd05
