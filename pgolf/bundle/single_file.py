@@ -53,7 +53,7 @@ NEEDED: tuple[tuple[str, Callable[[RunConfig], bool]], ...] = (
     ("quantize.ternary.moonshot", lambda c: _method(c) == "moonshot"),
     ("quantize.pipeline._measured", lambda c: _method(c) == "waterfill" and c.quant.choose_tokens > 0),
     ("score.sliding.with_temperature", lambda c: c.score.temperature_tokens > 0),
-    ("ttt.adapt.score_ttt", lambda c: c.ttt.kind != "none"),
+    ("ttt.adapt.adapt", lambda c: c.ttt.kind != "none"),
     ("quantize.distill.tune_scales", lambda c: c.quant.tune_steps > 0),
     ("quantize.qat.QAT", lambda c: c.qat.kind != "none"),
     ("muon.average.EMA", lambda c: c.average.kind in ("ema", "swa")),
