@@ -15,7 +15,8 @@ import constriction
 import numpy as np
 from torch import Tensor
 
-from .layout import ArtifactError, damaged
+from .layout import damaged
+from ..errors import ArtifactError
 from ..quantize.scales import CLASSES, LIMIT, gaussian_tables
 
 # %% ../../nbs/09_artifact/02_ans.ipynb #05231b7a

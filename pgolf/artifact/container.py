@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from .contexts import Hints, code_section, read_section
 from .layout import (
-    DTYPES, MAX_FILE, ArtifactError, Key, Manifest, PartEntry, SectionEntry, TensorEntry, bytes_of, check_sections,
-    check_tensors, damaged, decompress, from_raw, sections_of, to_raw)
+    DTYPES, MAX_FILE, Key, Manifest, PartEntry, SectionEntry, TensorEntry, bytes_of, check_sections, check_tensors,
+    damaged, decompress, from_raw, sections_of, to_raw)
+from ..errors import ArtifactError
 from ..model.gpt import parameter_group
 from ..quantize.formats import Stored, rebuild
 from ..quantize.rtn import QuantError

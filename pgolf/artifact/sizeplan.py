@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from .container import header_size
-from .layout import ArtifactError, code_bytes, mean_largest
+from .layout import code_bytes, mean_largest
 from ..bundle.single_file import code_size
 from ..config.run import RunConfig
+from ..errors import ArtifactError
 from ..model.gpt import GPT, parameter_group, scoring_weights
 from ..quantize.baselines import mixed_bits, peer_recipe
 from ..quantize.methods import chosen_method

@@ -13,7 +13,7 @@ from typing import Callable
 
 import numpy as np
 
-from ..artifact.layout import ArtifactError
+from ..errors import ArtifactError
 from .rtn import QuantError
 
 # %% ../../nbs/07_quantize/06_allocation.ipynb #a05881ff
