@@ -9,7 +9,7 @@ __all__ = ['GAUSSIAN_TERNARY', 'weight_shapes', 'SizePlan', 'plan']
 import hashlib
 import html
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,9 +19,9 @@ from ..bundle.single_file import code_size
 from ..config.run import RunConfig
 from ..errors import ArtifactError
 from ..model.gpt import GPT, parameter_group, scoring_weights
-from ..quantize.baselines import mixed_bits, peer_recipe
+from ..quantize.baselines import peer_recipe
 from ..quantize.methods import chosen_method
-from ..quantize.rtn import code_limit, entropy, gaussian_cells, recipe
+from ..quantize.rtn import Recipe, code_limit, entropy, gaussian_cells, recipes
 
 # %% ../../nbs/09_artifact/05_sizeplan.ipynb #5ac652d0
 def weight_shapes(
@@ -73,26 +73,22 @@ def _finest_bits(shape: tuple[int, ...]) -> float:
 GAUSSIAN_TERNARY = 1.536  # bits of a digit: zeros below 0.612 standard deviations
 
 
-def _fixed_bits(name: str, shape: tuple[int, ...], cfg: RunConfig, method: str) -> float:
-    "Bits of a Gaussian tensor's codes at the settings' own steps. Raises `ArtifactError`."
-    quant, how = cfg.quant, recipe(name, shape, cfg.quant)
-    bits, clip = how.bits, how.clip
-    table = parameter_group(name) in ("embedding", "head")
-    if method == "waterfill":
-        raise ArtifactError("quant.method=waterfill with quant.target=fixed has no size before "
-                            "training; set quant.target=budget")
-    if method in ("ternary", "binary") and not table or method == "moonshot" and ".mlp." in name:
-        return math.prod(shape) * (1.0 if method == "binary" else GAUSSIAN_TERNARY)
+def _own_recipe(name: str, recipe: Recipe, method: str) -> Recipe:
+    "What a method with statistics makes of a tensor's recipe."
     if method in ("gptq", "lqer", "awq"):
-        bits, clip = peer_recipe(name)
-    elif method in ("rtn", "percentile", "mixed", "gradquant", "moonshot"):
-        widths = {"mixed": mixed_bits([name])[name], "gradquant": 6,
-                  "moonshot": 4 if ".attn." in name else 6}
-        bits = widths.get(method, bits)
-        clip = mean_largest(shape[-1])
-    if quant.coder == "zstd":
-        return 8 * code_bytes(shape, bits, clip, "sdclip")
-    return math.prod(shape) * entropy(gaussian_cells(clip / code_limit(bits), code_limit(bits)))
+        return peer_recipe(name)
+    return replace(recipe, bits=6) if method == "gradquant" else recipe
+
+
+def _fixed_bits(shape: tuple[int, ...], recipe: Recipe, coder: str) -> float:
+    "Bits of a Gaussian tensor's codes at the settings' own steps."
+    if recipe.kind == "packed":
+        return math.prod(shape) * (1.0 if recipe.rule == "binary" else GAUSSIAN_TERNARY)
+    clip = recipe.clip if recipe.rule == "sdclip" else mean_largest(shape[-1])
+    if coder == "zstd":
+        return 8 * code_bytes(shape, recipe.bits, clip, "sdclip")
+    limit = code_limit(recipe.bits)
+    return math.prod(shape) * entropy(gaussian_cells(clip / limit, limit))
 
 # %% ../../nbs/09_artifact/05_sizeplan.ipynb #d4d4c170
 def _steps_bits(rows: int) -> float:
@@ -112,29 +108,34 @@ def _overhead(shapes: list[tuple[int, ...]], coded: bool) -> float:
     return 8.0 * 15 + 1.5 * min(sum(map(math.prod, shapes)), 1024)
 
 # %% ../../nbs/09_artifact/05_sizeplan.ipynb #18103fc4
-def _header_bytes(cfg: RunConfig, shapes: dict[str, tuple[int, ...]], method: str) -> int:
+def _header_bytes(cfg: RunConfig, shapes: dict[str, tuple[int, ...]], plan: dict[str, Recipe], method: str) -> int:
     "Bytes of everything but the payload: settings, tables, checksum."
     unknown = hashlib.sha256(cfg.preset.encode()).hexdigest()  # in place of the tokenizer's hash
     user = {"config": cfg.model_dump(mode="json"), "tokenizer": unknown}
     steps, tensors = method == "waterfill", []
     for n, s in shapes.items():
-        bits, rows, cols = recipe(n, s, cfg.quant).bits, math.prod(s[:-1]), s[-1:]
-        if bits == 16:
+        rows, cols = math.prod(s[:-1]), s[-1:]
+        if not plan[n].coded:
             row = ("float", s, {"bits": 16}, {"values": ("f2", s)})
         elif steps:
             row = ("steps", s, {}, {"codes": ("i1", s), "step": ("f4", (1,)),
                                     "rows": ("i1", (rows,)), "cols": ("i1", cols)})
         else:
-            row = ("rows", s, {"bits": bits}, {"codes": ("i1", s), "scale": ("f2", (rows,))})
+            row = ("rows", s, {"bits": plan[n].bits}, {"codes": ("i1", s), "scale": ("f2", (rows,))})
         tensors.append((n, *row))
     return header_size(user, tensors, cfg.quant.zstd_level)
 
 # %% ../../nbs/09_artifact/05_sizeplan.ipynb #c7353b12
-def _code_bits(groups: dict, cfg: RunConfig, method: str, room: float) -> dict:
-    "Bits of the codes of every group: by the law, or filling the room as far as finest steps do."
+def _code_bits(groups: dict, cfg: RunConfig, made: dict[str, Recipe], method: str, room: float) -> dict:
+    """Bits of the codes of every group: by the law, or filling the room as far as finest steps do.
+
+    Raises `ArtifactError`: the steps follow from a trained network."""
     if cfg.quant.target == "fixed":
-        return {g: sum(_fixed_bits(n, s, cfg, method) for n, s in m.items())
-                for g, m in groups.items()}
+        if method == "waterfill":
+            raise ArtifactError("quant.method=waterfill with quant.target=fixed has no size before "
+                                "training; set quant.target=budget")
+        bits = lambda n, shape: _fixed_bits(shape, _own_recipe(n, made[n], method), cfg.quant.coder)
+        return {g: sum(bits(n, s) for n, s in m.items()) for g, m in groups.items()}
     finest = {g: sum(map(_finest_bits, m.values())) for g, m in groups.items()}
     share = min(1.0, max(room, 0.0) / max(sum(finest.values()), 1.0))
     return {g: b * share for g, b in finest.items()}
@@ -146,16 +147,16 @@ def plan(
 ) -> SizePlan:
     "Artifact bytes from shapes and settings alone. Raises `ArtifactError`: no size can be known."
     shapes = weight_shapes(cfg) if shapes is None else shapes
-    method, code = chosen_method(cfg.quant, cfg.quant.calib_tokens > 0), code_size(cfg)
-    header, limit, groups = _header_bytes(cfg, shapes, method), cfg.budget.max_artifact_bytes, {}
+    made, method = recipes(shapes, cfg.quant), chosen_method(cfg.quant, cfg.quant.calib_tokens > 0)
+    code, header, groups = code_size(cfg), _header_bytes(cfg, shapes, made, method), {}
     for n, s in sorted(shapes.items()):
-        groups.setdefault((parameter_group(n), recipe(n, s, cfg.quant).bits < 16), {})[n] = s
+        groups.setdefault((parameter_group(n), made[n].coded), {})[n] = s
     floats = {g: 0.0 if g[1] else sum(map(_float_bits, m.values())) for g, m in groups.items()}
     fixed = {g: _overhead(list(m.values()), g[1]) + floats[g] for g, m in groups.items()}
-    room = 8 * (limit - code - header) - sum(fixed.values())
-    codes = _code_bits({g: m for g, m in groups.items() if g[1]}, cfg, method, room)
+    room = 8 * (cfg.budget.max_artifact_bytes - code - header) - sum(fixed.values())
+    codes = _code_bits({g: m for g, m in groups.items() if g[1]}, cfg, made, method, room)
     sizes = {}
     for g in groups:
         sizes[g[0]] = sizes.get(g[0], 0.0) + (fixed[g] + codes.get(g, 0.0)) / 8
     sizes["header"] = header
-    return SizePlan({group: int(size) for group, size in sizes.items()}, code, limit)
+    return SizePlan({group: int(size) for group, size in sizes.items()}, code, cfg.budget.max_artifact_bytes)

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from ..model.gpt import GPT
-from .rtn import QTensor, QuantError, stored_float
+from .rtn import QuantError, float_tensor
 from .scales import CTensor, float32
 
 # %% ../../nbs/07_quantize/11_distill.ipynb #3510066d
@@ -111,6 +111,5 @@ def _tuned(q: dict, student: _Student, state: list[Tensor]) -> dict:
         if name in student.gains:
             out[name] = CTensor(t.codes, float32(t.step * math.exp(float(value))), t.rows, t.cols)
         else:
-            stored = stored_float(value.cpu())
-            out[name] = QTensor(stored, bits=8 * stored.element_size())
+            out[name] = float_tensor(value.cpu())
     return out

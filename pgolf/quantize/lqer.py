@@ -13,7 +13,7 @@ from .baselines import peer_recipe
 from .calibration import CalibStats
 from .formats import LowRankCorrection
 from .gptq import factor, quantize_matrix
-from .rtn import QTensor, QuantError, round_rows, row_steps, stored_steps
+from .rtn import QTensor, QuantError, code_limit, round_rows, row_steps, stored_steps
 from .scales import OCTAVE, CTensor, exponents
 
 # %% ../../nbs/07_quantize/10_lqer.ipynb #7075fd2e
@@ -105,9 +105,9 @@ def awq_lite(
     damp: float = 0.01,
 ) -> CTensor:
     "Row-step GPTQ whose most salient columns have finer steps. Raises `QuantError` as GPTQ does."
-    h, (bits, clip) = stats.mean(name), peer_recipe(name, scale)
-    steps = row_steps(weight.float().cpu(), "sdclip", clip, 2 ** (bits - 1) - 1)
-    steps = torch.where(steps > 0, steps, steps.max().clamp_min(1e-12))
-    middle = float(steps.log().mean().exp())
-    cols = (salient_group(weight, h, group) * -finer).to(torch.int8).cpu()
-    return quantize_matrix(name, weight, factor(h, damp), middle, cols, exponents(steps / middle))
+    h_NN, recipe = stats.mean(name), peer_recipe(name, scale)
+    step_M = row_steps(weight.float().cpu(), recipe.rule, recipe.clip, code_limit(recipe.bits))
+    step_M = torch.where(step_M > 0, step_M, step_M.max().clamp_min(1e-12))
+    middle = float(step_M.log().mean().exp())
+    cols_N = (salient_group(weight, h_NN, group) * -finer).to(torch.int8).cpu()
+    return quantize_matrix(name, weight, factor(h_NN, damp), middle, cols_N, exponents(step_M / middle))

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..model.gpt import GPT
 from ..model.layers import Linear
 from ..muon.average import restored
-from .rtn import code_limit, recipe, row_steps
+from .rtn import code_limit, recipes, row_steps
 
 # %% ../../nbs/07_quantize/07_qat.ipynb #81a7fb13
 def qat_steps(
@@ -48,13 +48,9 @@ def quantised_modules(
     cfg: RunConfig,  # cfg.quant decides what the artifact stores as codes
 ) -> dict[str, Linear]:  # name -> module
     "Matrices of the blocks that the artifact will round; not the embedding, nor what stays float."
-    found = {}
-    for name, m in model.named_modules():
-        if name.startswith("blocks.") and isinstance(m, Linear):
-            shape = tuple(m._parameters["weight"].shape)
-            if recipe(f"{name}.weight", shape, cfg.quant).bits < 16:
-                found[name] = m
-    return found
+    found = {name: m for name, m in model.named_modules() if name.startswith("blocks.") and isinstance(m, Linear)}
+    plan = recipes({name: m._parameters["weight"].shape for name, m in found.items()}, cfg.quant)
+    return {name: m for name, m in found.items() if plan[name].coded}
 
 
 def in_layers(

@@ -9,11 +9,10 @@ __all__ = ['RULES', 'best_ternary', 'absmean_ternary', 'sign_binary', 'quantize_
 import torch
 from torch import Tensor
 
-from ..config.evaluation import QuantConfig
-from ..model.gpt import parameter_group
 from .formats import PackedCodes
-from .rtn import (
-    QTensor, QuantError, checked, code_limit, quantize_tensor, recipe, round_rows, row_steps, stored_steps)
+from .rtn import QTensor, QuantError, Recipe, quantize_tensor, stored_steps
+
+# shapes: M rows (outputs), N columns (inputs), G groups of columns
 
 # %% ../../nbs/07_quantize/12_ternary.ipynb #0e509070
 def best_ternary(
@@ -48,41 +47,28 @@ RULES = {"best": (best_ternary, 3), "absmean": (absmean_ternary, 3), "binary": (
 
 
 def quantize_packed(
-    name: str,
-    weight: Tensor,  # (..., n)
+    weight: Tensor,  # (..., N) float32, `checked`
     rule: str = "best",  # best, absmean or binary
     group: int = 128,  # columns that share a scale
 ) -> PackedCodes:
-    "One tensor in two or three values. Raises `QuantError`: NaN, an unknown rule."
+    "One tensor in two or three values. Raises `QuantError`: an unknown rule."
     if rule not in RULES:
         raise QuantError(f"rule {rule!r} is not one of {', '.join(RULES)}")
-    weight, (choose, base) = checked(name, weight), RULES[rule]
-    rows = weight.reshape(-1, weight.size(-1))
-    cut = rows.size(1) - rows.size(1) % group  # the last group may be short
-    parts = [choose(x) for x in (rows[:, :cut].reshape(len(rows), -1, group), rows[:, None, cut:])
-             if x.numel()]
-    codes = torch.cat([c.flatten(1) for c, _ in parts], 1).to(torch.int8)
-    scale = torch.cat([s for _, s in parts], 1)
-    steps = stored_steps(scale.flatten()).view_as(scale)
-    return PackedCodes(codes.reshape(weight.shape), steps, base, group)
+    choose, base = RULES[rule]
+    w_MN = weight.reshape(-1, weight.size(-1))
+    cut = w_MN.size(1) - w_MN.size(1) % group  # the last group may be short
+    whole, short = w_MN[:, :cut].reshape(len(w_MN), -1, group), w_MN[:, None, cut:]
+    parts = [choose(x) for x in (whole, short) if x.numel()]
+    codes_MN = torch.cat([c.flatten(1) for c, _ in parts], 1).to(torch.int8)
+    scale_MG = torch.cat([s for _, s in parts], 1)
+    scale_MG = stored_steps(scale_MG.flatten()).view_as(scale_MG)
+    return PackedCodes(codes_MN.reshape(weight.shape), scale_MG, base, group)
 
 # %% ../../nbs/07_quantize/12_ternary.ipynb #f4ef4c69
 def moonshot(
-    weights: dict[str, Tensor],
-    cfg: QuantConfig,
-    group: int = 128,
+    weights: dict[str, Tensor],  # `checked`
+    plan: dict[str, Recipe],  # for the method `moonshot`
 ) -> dict[str, PackedCodes | QTensor]:
-    "Ternary MLPs, int4 attention, int6 tables, the rest as `quantize_tensor` (#909)."
-    out = {}
-    for name, w in weights.items():
-        part = parameter_group(name)
-        if recipe(name, tuple(w.shape), cfg).bits == 16:
-            out[name] = quantize_tensor(name, w, cfg)
-        elif part.startswith("mlp."):
-            out[name] = quantize_packed(name, w, "best", group)
-        else:
-            bits = 4 if part.startswith("attn.") else 6
-            w = checked(name, w)
-            steps = row_steps(w.flatten(0, -2), "rtn", 0.0, code_limit(bits))
-            out[name] = round_rows(w, stored_steps(steps), bits)
-    return out
+    "Ternary MLPs, int4 attention, int6 tables, the rest as it is (#909)."
+    return {n: quantize_packed(w, plan[n].rule, plan[n].group) if plan[n].kind == "packed"
+            else quantize_tensor(w, plan[n]) for n, w in weights.items()}
