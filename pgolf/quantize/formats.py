@@ -18,6 +18,8 @@ from torch import Tensor
 from .rtn import QTensor, QuantError, entropy, need_ints, need_parts, need_shape
 from .scales import CTensor
 
+# shapes: M rows (all axes of a weight but the last), N columns, G groups of columns, R rank
+
 # %% ../../nbs/07_quantize/05_formats.ipynb #a1b0fab5
 class Stored(Protocol):
     "What the artifact can keep of a weight."
@@ -84,7 +86,7 @@ def _check_packed(c: Tensor, s: Tensor, base: int, group: int):
 class PackedCodes:
     "Ternary or binary codes with a scale a group of columns. Raises `QuantError`."
     codes: Tensor  # int8, shape of the weight; −1, 0, 1 (base 3) or −1, 1 (base 2)
-    scale: Tensor  # (rows, groups) float16 or float32 ≥ 0
+    scale: Tensor  # (M, G) float16 or float32 ≥ 0
     base: int = 3  # 2 or 3
     group: int = 128  # columns that share a scale
 
@@ -127,9 +129,9 @@ class PackedCodes:
 
     def dequantize(self) -> Tensor:  # float32, shape of the weight
         "The weights that the codes stand for."
-        rows = self.codes.reshape(len(self.scale), -1)
-        scale = self.scale.float().repeat_interleave(self.group, 1)[:, :rows.size(1)]
-        return (rows * scale).reshape(self.shape)
+        codes_MN = self.codes.reshape(len(self.scale), -1)
+        scale_MN = self.scale.float().repeat_interleave(self.group, 1)[:, :codes_MN.size(1)]
+        return (codes_MN * scale_MN).reshape(self.shape)
 
     def entropy_bits(self) -> float:
         "Packed bytes at their order-0 entropy (the container compresses them), and scales."
@@ -218,11 +220,11 @@ class LowRankCorrection:
 
     def dequantize(self) -> Tensor:  # float32, shape of the weight
         "The weights, summed in a fixed order."
-        total = self.base.dequantize().reshape(self.left.shape[0], -1)
-        left, right = self.left.dequantize(), self.right.dequantize()
-        for k in range(self.rank):
-            total = total + left[:, k:k + 1] * right[k]
-        return total.reshape(self.shape)
+        w_MN = self.base.dequantize().reshape(self.left.shape[0], -1)
+        left_MR, right_RN = self.left.dequantize(), self.right.dequantize()
+        for k in range(self.rank):  # term by term: a matrix product may add in another order elsewhere
+            w_MN = w_MN + left_MR[:, k:k + 1] * right_RN[k]
+        return w_MN.reshape(self.shape)
 
     def entropy_bits(self) -> float:
         "Ideal bits of all three."

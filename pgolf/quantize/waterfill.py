@@ -20,7 +20,7 @@ from ..model.gpt import GPT
 from .allocation import Allocation, RateCurve, Sensitivity, allocate, measure_sensitivity
 from .calibration import CalibStats
 from .gptq import Factor, column_exponents, factor, quantize_stack, row_exponents
-from .rtn import QuantError
+from .rtn import TOKEN_TABLES, QuantError
 from .scales import (
     CTensor, adaptive_bits, class_counts, gaussian_tables, side_bits, spread_classes, spreads)
 
@@ -52,7 +52,7 @@ class Stack:
 
 
 def _is_table(name: str) -> bool:
-    return name in ("tok_emb.weight", "lm_head.weight")
+    return name in TOKEN_TABLES
 
 
 def make_stack(
