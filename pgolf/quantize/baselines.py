@@ -16,7 +16,6 @@ from ..model.gpt import parameter_group
 from .calibration import CalibStats
 from .gptq import Factor, factor, gptq
 from .rtn import QTensor, QuantError, Recipe, code_limit, row_steps
-
 # shapes: B matrices of one shape, M rows (outputs), N columns (inputs), Q quantiles
 
 # %% ../../nbs/07_quantize/08_baselines.ipynb #ba4ee172

@@ -18,7 +18,6 @@ from ..dist.ranks import ALONE, Ranks
 from ..model.gpt import GPT
 from ..model.layers import Linear
 from .rtn import QuantError
-
 # shapes: B sequences, T tokens of each, P = B·T positions, M rows (outputs), N columns (inputs), D model width, V vocabulary
 
 # %% ../../nbs/07_quantize/02_calibration.ipynb #aa31992a

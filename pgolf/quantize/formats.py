@@ -17,7 +17,6 @@ from torch import Tensor
 
 from .rtn import QTensor, QuantError, entropy, need_ints, need_parts, need_shape
 from .scales import CTensor
-
 # shapes: M rows (all axes of a weight but the last), N columns, G groups of columns, R rank
 
 # %% ../../nbs/07_quantize/05_formats.ipynb #a1b0fab5

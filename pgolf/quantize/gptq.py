@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .rtn import QuantError, checked
 from .scales import LIMIT, OCTAVE, CTensor, exponents, float32, octaves
-
 # shapes: B matrices of one shape (`...` where there may be none), M rows (outputs), N columns (inputs)
 
 # %% ../../nbs/07_quantize/04_gptq.ipynb #84f5523d

@@ -15,7 +15,6 @@ from .formats import LowRankCorrection
 from .gptq import factor, quantize_matrix
 from .rtn import QTensor, QuantError, code_limit, row_steps, stored_steps
 from .scales import OCTAVE, CTensor, exponents
-
 # shapes: M rows (outputs), N columns (inputs), R rank, G groups of columns
 
 # %% ../../nbs/07_quantize/10_lqer.ipynb #7075fd2e

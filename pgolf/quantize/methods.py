@@ -26,7 +26,6 @@ from .rtn import (
     QTensor, QuantError, Recipe, code_limit, float_tensor, prepared, round_rows, row_steps, stored_steps)
 from .ternary import moonshot, quantize_packed
 from .waterfill import WaterFill, WaterOptions
-
 # shapes: M rows (outputs), N columns (inputs)
 
 # %% ../../nbs/07_quantize/13_methods.ipynb #f73f8601

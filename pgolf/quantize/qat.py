@@ -19,7 +19,6 @@ from ..model.gpt import GPT
 from ..model.layers import Linear
 from ..muon.average import restored
 from .rtn import code_limit, recipes, row_steps
-
 # shapes: M rows (outputs), N columns (inputs)
 
 # %% ../../nbs/07_quantize/07_qat.ipynb #81a7fb13

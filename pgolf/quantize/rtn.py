@@ -18,7 +18,6 @@ from torch import Tensor
 from ..config.evaluation import QuantConfig
 from ..errors import PgolfError
 from ..model.gpt import parameter_group
-
 # shapes: M rows (all axes of a weight but the last), N columns
 
 # %% ../../nbs/07_quantize/01_rtn.ipynb #3c43f24d

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from .rtn import QuantError, entropy, gaussian_cells, need_ints, need_parts, need_shape
-
 # shapes: M rows (all axes of a weight but the last), N columns, K spread classes, S symbols (the codes −127…127)
 
 # %% ../../nbs/07_quantize/03_scales.ipynb #77753de9

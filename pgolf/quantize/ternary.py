@@ -11,7 +11,6 @@ from torch import Tensor
 
 from .formats import PackedCodes
 from .rtn import QTensor, QuantError, Recipe, quantize_tensor, stored_steps
-
 # shapes: M rows (outputs), N columns (inputs), G groups of columns
 
 # %% ../../nbs/07_quantize/12_ternary.ipynb #0e509070

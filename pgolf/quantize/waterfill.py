@@ -23,7 +23,6 @@ from .gptq import Factor, column_exponents, factor, quantize_stack, row_exponent
 from .rtn import TOKEN_TABLES, QuantError
 from .scales import (
     CTensor, adaptive_bits, class_counts, gaussian_tables, side_bits, spread_classes, spreads)
-
 # shapes: B matrices of one shape, M rows (outputs), N columns (inputs), T tokens, V vocabulary
 
 # %% ../../nbs/07_quantize/09_waterfill.ipynb #bfd0e11a
