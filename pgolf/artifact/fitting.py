@@ -17,7 +17,6 @@ from .container import (
     bytes_by_group, pack, packed_size, read_artifact, unpack, unpack_codes, write_artifact)
 from .layout import ArtifactError
 from .sizeplan import SizePlan, plan, weight_shapes
-from ..bundle.single_file import code_size
 from ..config.run import RunConfig
 from ..quantize.allocation import Meeting, meet
 from ..quantize.calibration import CalibStats

@@ -15,7 +15,6 @@ import torch
 
 from .container import header_size
 from .layout import ArtifactError, code_bytes, mean_largest
-from ..bundle.single_file import code_size
 from ..config.run import RunConfig
 from ..model.gpt import GPT, parameter_group, scoring_weights
 from ..quantize.baselines import mixed_bits, peer_recipe
@@ -144,6 +143,7 @@ def plan(
     shapes: dict[str, tuple[int, ...]] | None = None,  # default: `weight_shapes(cfg)`
 ) -> SizePlan:
     "Artifact bytes from shapes and settings alone. Raises `ArtifactError`: no size can be known."
+    from pgolf.bundle.single_file import code_size  # reads the package's source: only a plan asks for it
     shapes = weight_shapes(cfg) if shapes is None else shapes
     method, code = chosen_method(cfg.quant, cfg.quant.calib_tokens > 0), code_size(cfg)
     header, limit, groups = _header_bytes(cfg, shapes, method), cfg.budget.max_artifact_bytes, {}

@@ -81,7 +81,7 @@ class Stripper(ast.NodeTransformer):
 
     def visit_Call(self, node):
         if _last(node) == "Field":
-            node.keywords = [k for k in node.keywords if k.arg != "description"]
+            node.keywords = [k for k in node.keywords if k.arg not in ("description", "json_schema_extra")]
         return self.generic_visit(node)
 
 
