@@ -15,7 +15,6 @@ import torch
 
 from .container import header_size
 from .layout import code_bytes, mean_largest
-from ..bundle.single_file import code_size
 from ..config.run import RunConfig
 from ..errors import ArtifactError
 from ..model.gpt import GPT, parameter_group, scoring_weights
@@ -146,6 +145,7 @@ def plan(
     shapes: dict[str, tuple[int, ...]] | None = None,  # default: `weight_shapes(cfg)`
 ) -> SizePlan:
     "Artifact bytes from shapes and settings alone. Raises `ArtifactError`: no size can be known."
+    from pgolf.bundle.single_file import code_size
     shapes = weight_shapes(cfg) if shapes is None else shapes
     made, method = recipes(shapes, cfg.quant), chosen_method(cfg.quant, cfg.quant.calib_tokens > 0)
     code, header, groups = code_size(cfg), _header_bytes(cfg, shapes, made, method), {}
