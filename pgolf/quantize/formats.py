@@ -116,7 +116,7 @@ class PackedCodes:
 
     @classmethod
     def from_parts(cls, shape: tuple[int, ...], about: dict[str, int],
-                   parts: dict[str, Tensor]) -> "Packed":
+                   parts: dict[str, Tensor]) -> "PackedCodes":
         "The inverse of `parts` and `about`. Raises `QuantError`."
         packed, scale = need_parts(parts, ("packed", "scale"))
         need_ints(about, base=(2, 3), group=(1, 1 << 16))
@@ -157,9 +157,9 @@ def _own_and_inside(about: dict[str, int]) -> tuple[dict[str, int], dict[str, in
 @dataclass(frozen=True, eq=False)
 class LowRankCorrection:
     "A stored tensor plus the product of two stored factors. Raises `QuantError`."
-    base: "QTensor | CTensor | Packed"
-    left: "QTensor | CTensor | Packed"  # B (rows, r); rows: all axes of the weight but the last
-    right: "QTensor | CTensor | Packed"  # A (r, n)
+    base: "QTensor | CTensor | PackedCodes"
+    left: "QTensor | CTensor | PackedCodes"  # B (rows, r); rows: all axes of the weight but the last
+    right: "QTensor | CTensor | PackedCodes"  # A (r, n)
 
     def __post_init__(self):
         if any(isinstance(t, LowRankCorrection) for t in (self.base, self.left, self.right)):
