@@ -11,5 +11,5 @@ from ..facade import lazy
 # %% ../../nbs/03_kernels/00_index.ipynb #927d87e4
 __getattr__, __dir__ = lazy("pgolf.kernels", {
     "device": ["attention_kernel", "compute_settings", "device_name", "pick_device", "pick_dtype"],
-    "autograd": ["chosen"],
+    "autograd": ["Kernels"],
 })

@@ -193,6 +193,8 @@ def training_attention(cfg: RunConfig, device: torch.device) -> str:
     if device.type != "cuda":
         return "sdpa"
     name = attention_kernel(cfg, device)
+    if cfg.train.attention == "auto" and cfg.model.diff_attention:  # asked for by name, `use_kernels` refuses them
+        return "sdpa"  # `FORMS` compute one map a head
     return name if name in FORMS else "sdpa"
 
 # %% ../../nbs/03_kernels/03_device.ipynb #e35b9bea

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READ', 'SMEAR', 'heads_forward', 'by_token', 'heads_backward', 'sum_rows', 'add_up', 'cross_entropy_', 'xsa_forward',
-           'xsa_backward', 'rms_forward', 'rms_backward', 'read_backward', 'smear_backward']
+           'xsa_backward', 'read_backward', 'smear_backward']
 
 # %% ../../nbs/03_kernels/04_rowwise.ipynb #1f70a9bc
 import torch
@@ -372,37 +372,6 @@ def xsa_backward(
     strides = [s for x in (do, y, v) for s in x.stride()[:3]]
     _xsa_backward[grid](do, y, v, dy, dv, rows, T, *strides, **sizes)
     return dy, dv
-
-# %% ../../nbs/03_kernels/04_rowwise.ipynb #e2aed9fb
-@triton.jit
-def _rms(x, dy, out, n, d, eps, BACK: tl.constexpr, COLS: tl.constexpr, BLOCK: tl.constexpr):
-    row, col = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, COLS)
-    live = (row < n)[:, None] & (col < d)[None, :]
-    at = row.to(tl.int64)[:, None] * d + col[None, :]
-    f = tl.load(x + at, mask=live, other=0.0).to(tl.float32)
-    r = 1.0 / tl.sqrt(tl.sum(f * f, 1) / d + eps)
-    y = f * r[:, None]
-    if BACK:
-        g = tl.load(dy + at, mask=live, other=0.0).to(tl.float32)
-        y = r[:, None] * (g - y * (tl.sum(g * y, 1) / d)[:, None])
-    tl.store(out + at, y, mask=live)
-
-
-def _launch_rms(x, dy, eps, back):
-    (n, d), out = x.shape, torch.empty_like(x)
-    cols = triton.next_power_of_2(d)
-    _rms[(triton.cdiv(n, 4),)](x, dy, out, n, d, eps, BACK=back, COLS=cols, BLOCK=4)
-    return out
-
-
-def rms_forward(x: Tensor, eps: float) -> Tensor:  # (N, d) contiguous -> same
-    "Rows divided by their root mean square."
-    return _launch_rms(x, x, eps, False)
-
-
-def rms_backward(dy: Tensor, x: Tensor, eps: float) -> Tensor:  # (N, d) both -> (N, d)
-    "Gradient of `rms_forward` from its output's gradient and its input."
-    return _launch_rms(x, dy, eps, True)
 
 # %% ../../nbs/03_kernels/04_rowwise.ipynb #afffb71f
 @triton.jit

@@ -17,8 +17,8 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from ..config.network import ModelConfig
 from ..errors import ConfigError
-from ..kernels.autograd import heads, xsa
-from ..kernels.flash4 import flash4
+from ..kernels.autograd import Kernels, heads, xsa
+from ..kernels.flash4 import FORMS, flash4
 from ..kernels.mlp_fp8 import linear_fp8
 from ..kernels.qkv import heads_fit, qkv_heads
 from .layers import Linear, Lora, rms
@@ -51,7 +51,7 @@ def by_flash4(
 ) -> bool:
     "Whether FlashAttention-4 computes: of rows without a mask, and of documents that were counted."
     counted = isinstance(mask, DocStarts) and mask.pieces is not None
-    return kernel != "sdpa" and (mask is None or counted)
+    return kernel in FORMS and (mask is None or counted)
 
 
 def attend(
@@ -167,8 +167,7 @@ class Differential(nn.Module):
 # %% ../../nbs/05_model/03_attention.ipynb #f1633dbc
 class Heads(nn.Module):
     "Queries, keys and values of a layer: query/key norm, q gain and RoPE."
-    fused = joined = fp8 = False  # which kernels training takes: `pgolf.model.compile.use_kernels`
-    kernel = "sdpa"  # behind attention
+    kernels = Kernels()  # which training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -201,10 +200,11 @@ class Heads(nn.Module):
         gain = self.q_gain if sharp == 1.0 else self.q_gain * sharp
         eps = torch.finfo(precise).eps  # as `rms` has it
         turn = gain, a.cos(), a.sin(), self.kv_heads, eps, spread
-        if self.joined and heads_fit(self.heads, self.kv_heads, self.head_dim, a.size(-1)):
-            found = qkv_heads(x, w, *turn, *(blend or (None, None)), self.fp8)
+        eight = "qkv" in self.kernels.fp8
+        if self.kernels.qkv and heads_fit(self.heads, self.kv_heads, self.head_dim, a.size(-1)):
+            found = qkv_heads(x, w, *turn, *(blend or (None, None)), eight)
         else:
-            found = heads(linear_fp8(x, w) if self.fp8 else F.linear(x, w), *turn, *blend)
+            found = heads(linear_fp8(x, w) if eight else F.linear(x, w), *turn, *blend)
         q, k, v = (part.transpose(1, 2) for part in found)
         return q, k, v
 
@@ -219,7 +219,6 @@ class Heads(nn.Module):
 # %% ../../nbs/05_model/03_attention.ipynb #ad1f6265
 class Attention(Heads):
     "Causal grouped-query attention; techniques by switch."
-    fused_xsa = False
 
     def __init__(self, cfg: ModelConfig, layer: int):
         super().__init__(cfg)
@@ -246,7 +245,7 @@ class Attention(Heads):
 
     def without_self(self, y: Tensor, v: Tensor, rows: Tensor | None) -> Tensor:
         "XSA of the output y, (B, H, T or R, h), by the values v, (B, kv, T, h)."
-        if self.fused_xsa and rows is None:
+        if self.kernels.xsa and rows is None:
             return xsa(y.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
         if rows is not None:
             v = v.gather(2, rows[:, None, :, None].expand(-1, v.size(1), -1, v.size(3)))
@@ -263,15 +262,15 @@ class Attention(Heads):
         scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
     ) -> tuple[Tensor, Tensor]:  # (B, T or R, d) output; (B, kv, T, h) values to lend, with a gradient in layer 0
         lora = lora or {}
-        fused = self.fused and not lora and rows is None
+        fused = self.kernels.heads and self.maps == 1 and not lora and rows is None  # the kernel has one map a head
         if fused:
-            wide = "" if not by_flash4(mask, self.kernel) else "kv" if self.keeps else "k"
+            wide = "" if not by_flash4(mask, self.kernels.attention) else "kv" if self.keeps else "k"
             blend = (v0.transpose(1, 2), self.value_mix.alpha.sigmoid()) if self.blends else ()
             q, k, own = self.fused_heads(x, wide, blend)
         else:
             q, k, own = self.plain_heads(x, lora, rows)
         v = own if fused and self.blends else self.value_mix(own, v0, ve)
-        y = attend(q, k, v, mask, self.kernel) if self.diff is None else self.diff(q, k, v, mask)
+        y = attend(q, k, v, mask, self.kernels.attention) if self.diff is None else self.diff(q, k, v, mask)
         y = self.without_self(y, v, rows) if self.excludes_self(x.size(1)) else y
         y = y if self.gate is None else self.gate(y, take_rows(x, rows))
         if not self.lends:  # nobody learns through them: a compiler would make zeros for their gradient

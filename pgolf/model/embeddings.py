@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.network import ModelConfig
-from ..kernels.autograd import lookup, shifted, smear, smear_norm
+from ..errors import ConfigError
+from ..kernels.autograd import Kernels, lookup, shifted, smear, smear_norm
 from .layers import Linear, rms
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #3bbf933a
@@ -25,7 +26,7 @@ def has_previous(
 # %% ../../nbs/05_model/05_embeddings.ipynb #ee90b12f
 class HashEmbedding(nn.Module):
     "BigramHash, with `trigram` TrigramHash too: a table read at a hash of the last tokens."
-    sorts = False  # gradients by sorted sums: `pgolf.model.compile.use_kernels`
+    kernels = Kernels()  # which training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -50,7 +51,7 @@ class HashEmbedding(nn.Module):
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
     ) -> Tensor:  # (B, T, d), to be added to the token embedding
         dtype, index = dtype or self.weight.dtype, self.rows(tokens)
-        if self.sorts:
+        if self.kernels.table:
             h = sum(lookup(self.weight, i, dtype) for i in index)
         else:
             h = sum(F.embedding(i, self.weight) for i in index).to(dtype)
@@ -59,13 +60,16 @@ class HashEmbedding(nn.Module):
 # %% ../../nbs/05_model/05_embeddings.ipynb #3a3f2827
 class Smear(nn.Module):
     "SmearGate: a share of the token before, learned per `channel` or read from the `token`."
-    reads = False  # the way back through it and the norm is a kernel: `pgolf.model.compile.use_kernels`
+    kernels = Kernels()  # which training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
-        self.bos_id, channel = cfg.bos_id, cfg.smear == "channel"
-        self.gate = nn.Parameter(torch.zeros(cfg.model_dim if channel else min(12, cfg.model_dim)))
-        self.scale = None if channel else nn.Parameter(torch.zeros(()))
+        self.bos_id, self.kind = cfg.bos_id, cfg.smear
+        widths = {"channel": cfg.model_dim, "token": min(12, cfg.model_dim)}
+        if self.kind not in widths:
+            raise ConfigError(f"model.smear={self.kind} has no formula in `Smear`; add one, or take one of {', '.join(widths)}")
+        self.gate = nn.Parameter(torch.zeros(widths[self.kind]))
+        self.scale = nn.Parameter(torch.zeros(())) if self.kind == "token" else None
 
     def forward(
         self,
@@ -73,7 +77,7 @@ class Smear(nn.Module):
         tokens: Tensor,  # (B, T) integer ids
     ) -> Tensor:  # (B, T, d)
         keep, w = has_previous(tokens, self.bos_id), self.gate.to(x.dtype)
-        if self.scale is None:
+        if self.kind == "channel":
             return smear(x, keep, w.sigmoid())
         g = (self.scale.to(x.dtype) * (x[..., : len(w)] @ w).sigmoid() * keep).unsqueeze(-1)
         return x + g * shifted(x)
@@ -84,14 +88,14 @@ class Smear(nn.Module):
         tokens: Tensor,  # (B, T) integer ids
     ) -> Tensor:  # (B, T, d), mean square 1
         "The normalised rows of `forward`."
-        if self.reads and self.scale is None:
+        if self.kernels.read and self.kind == "channel":  # the one form that the kernel computes
             return smear_norm(x, has_previous(tokens, self.bos_id), self.gate.to(x.dtype).sigmoid())
         return rms(self(x, tokens))
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #84a4259f
 class ValueEmbedding(nn.Module):
     "A token table of its own, widened to the values of the layers that ask for it (VE128, #374)."
-    sorts = False  # gradients by sorted sums: `pgolf.model.compile.use_kernels`
+    kernels = Kernels()  # which training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -110,7 +114,7 @@ class ValueEmbedding(nn.Module):
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
     ) -> Tensor:  # (B, T, kv*h), the same for all layers
         dtype = dtype or self.weight.dtype
-        if self.sorts:
+        if self.kernels.table:
             h = lookup(self.weight, tokens, dtype)
         else:
             h = F.embedding(tokens, self.weight).to(dtype)

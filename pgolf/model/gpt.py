@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config.network import ModelConfig
 from ..errors import PgolfError
 from ..kernels.autograd import lookup
-from ..kernels.mlp_fp8 import capped_nll, linear_fp8
+from ..kernels.mlp_fp8 import LOSS_CAPS, capped_nll, linear_fp8
 from .blocks import Tower
 from .embeddings import HashEmbedding, Smear, ValueEmbedding, Widen
 from .layers import Linear, Softcap, init_embedding, init_modules, rms
@@ -25,7 +25,6 @@ from .positions import DocStarts, attention_mask, document_starts, row_mask
 # %% ../../nbs/05_model/09_gpt.ipynb #4474d8b0
 class Trunk(Tower):
     "The language model below its head: tokens in, normalised hidden rows out."
-    sorts = False  # gradients of the table by sorted tokens: `pgolf.model.compile.use_kernels`
 
     def __init__(
         self,
@@ -42,7 +41,7 @@ class Trunk(Tower):
 
     def embed(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, d)
         "The normalised embedding x0."
-        if self.sorts:
+        if self.kernels.table:
             x = lookup(self.tok_emb.weight, tokens, self.dtype)
         else:
             x = self.tok_emb(tokens).to(self.dtype)
@@ -98,7 +97,6 @@ class Trunk(Tower):
 # %% ../../nbs/05_model/09_gpt.ipynb #169dc670
 class GPT(Trunk):
     "The language model: tokens in, capped logits or mean nll out."
-    fused_loss = fp8 = False  # which kernels training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(
         self,
@@ -136,14 +134,14 @@ class GPT(Trunk):
         "Capped logits of hidden rows, in float32 (float64 in a float64 model)."
         e, w = self.head_operands(h)
         w = w.to(e.dtype)
-        z = linear_fp8(e, w) if self.fp8 else F.linear(e, w)
+        z = linear_fp8(e, w) if "head" in self.kernels.fp8 else F.linear(e, w)
         z = z if lora is None else z + low_rank(h, lora)
         return self.softcap(z.to(torch.promote_types(z.dtype, torch.float32)))
 
     def head_loss(self, x: Tensor, targets: Tensor) -> Tensor:  # (B, T, d), (B, T) -> ()
         "Mean nll of the targets from the tower's output, in nats: norm, head and loss in one, for the compiler to join what it can."
         h = rms(x)
-        if self.fused_loss:  # only with the tanh cap
+        if self.kernels.loss and self.softcap.kind in LOSS_CAPS:
             e, w = self.head_operands(h)
             return capped_nll(e.flatten(0, 1), w, targets.flatten(), self.softcap.cap)[0]
         return F.cross_entropy(self.head(h).flatten(0, 1), targets.flatten())

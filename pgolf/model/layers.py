@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.network import ModelConfig
+from ..errors import ConfigError
 
 # %% ../../nbs/05_model/01_layers.ipynb #84790652
 def rms(
@@ -157,6 +158,10 @@ class Softcap(nn.Module):
         self.bounds = nn.Parameter(torch.full((2,), self.cap)) if learned else None
 
     def forward(self, z: Tensor) -> Tensor:  # any shape -> same
+        if self.kind == "tanh":
+            return softcap(z, self.cap)
+        if self.kind == "poly":
+            return poly_softcap(z, self.cap)
         if self.kind == "asymmetric":
             return asymmetric_softcap(z, self.bounds)
-        return poly_softcap(z, self.cap) if self.kind == "poly" else softcap(z, self.cap)
+        raise ConfigError(f"model.softcap_kind={self.kind} has no formula in `Softcap`; add one, or take tanh, poly or asymmetric")

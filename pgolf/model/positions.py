@@ -43,7 +43,7 @@ class Rotary(nn.Module):
         freq = self.base ** (-pair / self.dims)
         if (s := self.stretch(length)) == 1.0:
             return freq
-        scale = ntk_frequencies if self.scaling == "ntk" else yarn_frequencies
+        scale = {"ntk": ntk_frequencies, "yarn": yarn_frequencies}[self.scaling]
         return scale(freq, s, self.train_len)
 
     def sharpness(self, length: int) -> float:

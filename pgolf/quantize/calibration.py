@@ -154,7 +154,7 @@ def head_curvature(
 def _cap_slope(model: GPT, z: Tensor) -> Tensor:
     "Slope of the cap where its value is z; exact for the tanh caps, one for others."
     kind, cap = model.cfg.softcap_kind, model.cfg.logit_softcap
-    return 1 - (z / cap).square() if kind != "poly" else torch.ones_like(z)
+    return 1 - (z / cap).square() if kind in ("tanh", "asymmetric") else torch.ones_like(z)
 
 
 def _watch(model: GPT, stats: CalibStats, gradients: bool) -> list:
