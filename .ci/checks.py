@@ -82,7 +82,7 @@ def kept():
             continue
         for i, cell in enumerate(nb["cells"]):
             text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
-            for name in re.findall(r"`(runs/\d{8}-[^`\s]+)`", text):
+            for name in re.findall(r"`(runs/(?:bench/)?\d{8}-[^`\s]+)`", text):
                 if not any(fnmatch(h, name) or fnmatch(h, name.rstrip("/") + "/*") for h in have):
                     yield f"{path.relative_to(ROOT)}: cell {i} names {name}, which is not kept"
 
