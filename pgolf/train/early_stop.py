@@ -50,7 +50,7 @@ def averaged(average: WeightAverage | None):
 
 # %% ../../nbs/15_train/03_early_stop.ipynb #5398c3f5
 class HeldOut:
-    "Looks at held-out tokens, remembers the best."
+    "Evaluates held-out tokens, remembers the best."
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class HeldOut:
             total += loss_fn(*part)[1]
         return float(self.ranks.sum_(total)) / self.count
 
-    def look(
+    def evaluate(
         self,
         step: int,  # optimiser steps done
         model: GPT,

@@ -23,7 +23,7 @@ from ..model.compile import compile_regions, plain_regions
 from ..model.gpt import GPT
 from ..muon.average import WeightAverage, make_average
 from ..muon.schedule import Mode, Moment, check_schedule, modes, set_schedule
-from ..muon.sharded import build_sharded_optimizers, update
+from ..muon.sharded import build_optimizers, update
 from ..quantize.qat import QAT, make_qat
 from .early_stop import HeldOut, split_tail
 from .objective import Objective
@@ -69,7 +69,7 @@ class Stepper:
         check_schedule(self.cfg)
         self.seq_len = self.cfg.train.seq_len
         self.rows = rank_rows(self.cfg, self.ranks.world)[1]  # of a micro-batch
-        self.optimizers = build_sharded_optimizers(self.model, self.cfg, self.ranks)
+        self.optimizers = build_optimizers(self.model, self.cfg, self.ranks)
         self.average = make_average(self.model, self.cfg.average)
         self.qat = make_qat(self.model, self.cfg, self.cfg.train.seed)
         self.objective = Objective(self.model, self.cfg)
@@ -122,7 +122,7 @@ class Stepper:
 
 # %% ../../nbs/15_train/06_step.ipynb #7c22a6f2
 class Trainer(Stepper):
-    "A run between its first step and its last: warm-up, state, looks, end."
+    "A run between its first step and its last: warm-up, state, held-out evaluation, end."
 
     def parts(self) -> dict:
         "Everything that has a state of its own, by name."
@@ -170,14 +170,14 @@ class Trainer(Stepper):
         self.restore(state)
         self.synchronize()
 
-    def look(self) -> float:  # nats a token
+    def held_out_loss(self) -> float:  # nats a token
         "Loss of the held-out tokens, of what would leave the run now."
         loss_fn = self.loss_fn if self.qat is None else self.qat.seen(self.loss_fn)
-        return self.held_out.look(self.steps, self.model, self.average, loss_fn)
+        return self.held_out.evaluate(self.steps, self.model, self.average, loss_fn)
 
     def finish(self) -> dict[str, torch.Tensor] | None:  # last weights, if others replaced them
         """Takes quantisation off, goes to full depth and scoring mode, and swaps the average in,
-        or the weights of the best look."""
+        or the weights of the best evaluation."""
         if self.qat is not None:
             self.qat.set_active(False)
         plain_regions(self.model)
