@@ -211,7 +211,7 @@ def run_summary(
     fit = packed.fitted
     return summarize_run(cfg, data, result, bpb, len(packed.data), code_bytes, eval_seconds, packed.seconds["calibration"]) | {
         "warm_up_seconds": network.seconds["warm-up"],
-        "fit": {"lambda": fit.lam, "search_steps": len(fit.looks), "finest": fit.finest,
+        "fit": {"lambda": fit.lam, "search_steps": len(fit.search_steps), "finest": fit.finest,
                 "search_seconds": fit.search_seconds, "pack_seconds": fit.pack_seconds}}
 
 

@@ -106,7 +106,7 @@ class Run:
 
     @property
     def scores(self):  # → `pgolf.data.scores.Scores`
-        from pgolf.data.scores import Scores  # brings torch, which a report does not need
+        from pgolf.data.scores import Scores
         return Scores.load(self.path / "scores.npz")
 
     def save_summary(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def summarize_run(
     calib_seconds: float = 0.0,  # of quantisation that read training text: part of the training time
 ) -> dict[str, Any]:  # ready for `Run.save_summary`
     "The numbers of a finished run."
-    from pgolf.bundle.single_file import code_sha256  # brings torch, which reading a report does not need
+    from pgolf.bundle.single_file import code_sha256
     return {
         "preset": cfg.preset, "seed": cfg.train.seed,
         "val_bpb": bpb.get("mixture", bpb["sliding"]), "val_bpb_prequant": bpb["prequant"], "bpb": bpb,

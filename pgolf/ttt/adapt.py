@@ -78,7 +78,7 @@ def check_model(model: GPT, cfg: RunConfig):
     weights = [p for p in getattr(model, "parameters", list)()]
     if not any(p.is_floating_point() for p in weights) or not isinstance(model, GPT):
         raise TTTError(f"{type(model).__name__} has no float weights to adapt (only codes, or none); unpack the "
-                       "artifact into a network with pgolf.score.sliding.model_from_artifact first")
+                       "artifact into a network with pgolf.artifact.load_model first")
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #4af23aa8
 @contextmanager
