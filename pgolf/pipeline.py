@@ -26,7 +26,7 @@ from .data.scores import Scores
 from .data.tokenizer import ByteMeter, Tokenizer
 from .dist.ranks import ALONE, Ranks, joined, leave
 from .errors import PgolfError
-from .hedge.mixing import mix_scores
+from .hedge.mixing import mix
 from .kernels.device import compute_settings, device_name, pick_device, pick_dtype
 from .model.gpt import GPT, scoring_weights
 from .quantize.pipeline import calibrate, polisher
@@ -85,9 +85,7 @@ def evaluate(
     if not ranks.main:
         return {"network": scores}
     with compute_settings(made, torch.device(device)):
-        mixed = mix_scores(scores.nll, scores.entropy, scores.tokens, scores.first, scores.doc,
-                           made.mix, device)
-    return {"network": scores, "mixture": replace(scores, nll=mixed.nll.cpu())}
+        return {"network": scores, "mixture": mix(scores, made.mix, device)}
 
 
 def text_to_score(
