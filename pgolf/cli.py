@@ -16,21 +16,19 @@ from typing import Annotated
 import papermill
 import typer
 
-from .artifact.container import read_artifact
-from .audit.run import audit_run
 from .bundle.single_file import bundle
 from .config.presets import PRESETS
 from .config.run import load_preset
-from .data.dataset import prepare
 from .errors import PgolfError
 from .kernels.device import pick_device, pick_dtype
+from .launch.worker import load_artifact, network_scores
+from .pipeline import prepare_data, record_audit
 from .plots.tables import table
 from .runs.folder import Run, RunError, new_run
 from .runs.handin import About, submission
 from .runs.reports import leaderboard, leaderboard_html, named_run, report
 from .runs.seeds import QUIET, read_seeds, training_notebook
 from .runs.stats import MARGIN
-from .score.sliding import model_from_artifact, score, without_overlap
 
 # %% ../nbs/cli.ipynb #fb9833f1
 Overrides = Annotated[str, typer.Option("--overrides", "-o", help='"model.model_dim=256 train.seed=7"')]
@@ -54,7 +52,7 @@ def fetch(
     if corpus.startswith("fineweb-sp"):
         sizes["model.vocab_size"] = corpus.removeprefix("fineweb-sp")
     words = " ".join(f"{k}={v}" for k, v in sizes.items())
-    data = prepare(load_preset("smoke", f"{words} {overrides}"))
+    data = prepare_data(load_preset("smoke", f"{words} {overrides}"))
     print(table(data.info, caption=f"{corpus}: {len(data.train):,} training and {len(data.val):,} validation tokens"))
 
 
@@ -90,18 +88,15 @@ def show(run: Annotated[Path, typer.Argument(help="a run folder, or its name und
 def score_artifact(run: Annotated[Path, typer.Argument(help="a run folder with an artifact")]):
     "Score a run's artifact anew in this process: it must give the bpb of its report."
     where = named_run(run)
-    cfg = where.config
-    device = pick_device(cfg)
-    model, made = model_from_artifact(read_artifact(where.artifact), device, pick_dtype(cfg, device))
-    data = prepare(made)
-    for name, c in {"sliding": made, "non-overlapping": without_overlap(made)}.items():
-        print(f"{name}: {score(model, data, c).bpb():.9f} bpb")
+    device = pick_device(where.config)
+    loaded = load_artifact(where.artifact, None, device, pick_dtype(where.config, device))
+    for method in ("sliding", "non-overlapping"):
+        print(f"{method}: {network_scores(loaded, method=method).scores.bpb():.9f} bpb")
 
 def audit(run: Annotated[Path, typer.Argument(help="a run folder, or its name under runs/")]):
     "Audit a finished run, write the result into its summary, and fail if a rule is broken."
     where = named_run(run)
-    found = audit_run(where, prepare(where.config))
-    where.save_summary(where.summary | {"audit": found.to_dict()})
+    found = record_audit(where, prepare_data(where.config))
     print(found)
     if not found.passed:
         raise RunError(f"{where.path.name} is {found.status}")
@@ -124,7 +119,7 @@ def bundle_run(
         print(f"{out / 'train_gpt.py'}: {kept[0].stat().st_size:,} bytes, as the run counted them")
         return
     cfg = where.config
-    made = bundle(cfg, prepare(cfg).tokenizer.model)
+    made = bundle(cfg, prepare_data(cfg).tokenizer.model)
     print(f"{made.save(out)}: the run kept no code, so it is made from this version of pgolf; {made}")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .network import Section, SMALL_LOOP, trial, tried
+from .network import SMALL_LOOP, Section, trial, tried
 
 # %% ../../nbs/00_config/04_training.ipynb #e3750e21
 class DataConfig(Section):

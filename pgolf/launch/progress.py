@@ -28,7 +28,7 @@ class LiveRun:
     ):
         self.total_seconds, self.total_steps, self.title = total_seconds, total_steps, title
         self.file = file or sys.stdout
-        self.metrics, self.lines, self.said = [], 0, None
+        self.metrics, self.lines, self.shown = [], 0, None
         self.handle, self.next_draw = None, 0.0
         self.in_notebook = hasattr(get_ipython(), "kernel")
         tty = not self.in_notebook and self.file.isatty()
@@ -43,12 +43,12 @@ class LiveRun:
         return min(1.0, record.get("frac", frac))
 
     def status(self, record):
-        "One line: percent, step, loss, speed, time left."
+        "One line: percent, step, loss, speed, elapsed time and ETA."
         frac = self.frac(record)
-        left = tqdm.format_interval(record["seconds"] * (1 / frac - 1)) if frac > 0 else "?"
-        gone = tqdm.format_interval(record["seconds"])
+        eta = tqdm.format_interval(record["seconds"] * (1 / frac - 1)) if frac > 0 else "?"
+        elapsed = tqdm.format_interval(record["seconds"])
         return (f"{100 * frac:3.0f}%  step {record['step']:,}  loss {record['loss']:.4f}  "
-                f"{record['tokens_per_second']:,.0f} tokens/s  {gone} gone, {left} left")
+                f"{record['tokens_per_second']:,.0f} tokens/s  elapsed {elapsed}, ETA {eta}")
 
     def update(self, record: dict):
         "Takes one line of metrics; shows it if it is time to."
@@ -59,12 +59,12 @@ class LiveRun:
         if self.in_notebook and time.monotonic() >= self.next_draw:
             self._draw()
         if self.bar is None and self.frac(record) >= self.lines / 20:
-            self._say(record)
+            self._print(record)
 
-    def _say(self, record):
+    def _print(self, record):
         print(self.status(record), file=self.file, flush=True)
         self.lines = math.floor(20 * self.frac(record)) + 1
-        self.said = record
+        self.shown = record
 
     def _draw(self):
         start = time.monotonic()
@@ -80,7 +80,7 @@ class LiveRun:
         "Shows the last state; safe to call twice, or after an error."
         if self.bar is not None:
             self.bar.close()
-        elif self.metrics and self.said is not self.metrics[-1]:
-            self._say(self.metrics[-1])
+        elif self.metrics and self.shown is not self.metrics[-1]:
+            self._print(self.metrics[-1])
         if self.in_notebook and self.metrics:
             self._draw()

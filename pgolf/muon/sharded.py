@@ -15,8 +15,7 @@ from torch import Tensor
 from ..config.run import RunConfig
 from ..dist.ranks import ALONE, Ranks
 from ..model.gpt import GPT
-from .optimizer import (
-    Muon, clip_gradients, normalize_rows, orthogonalize, plain_optimizers)
+from .optimizer import Muon, clip_gradients, normalize_rows, orthogonalize, plain_optimizers
 
 # %% ../../nbs/06_muon/04_sharded.ipynb #1a543f8e
 # shapes: K matrices in a bank, P with padding, M of them on a rank, R rows, C columns

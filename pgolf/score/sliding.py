@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['AHEAD', 'batches', 'hidden_rows', 'score_stream', 'most_documents', 'stretched', 'Scorer', 'score', 'with_score',
-           'without_overlap', 'best_temperature', 'with_temperature', 'model_from_artifact']
+           'without_overlap', 'best_temperature', 'with_temperature']
 
 # %% ../../nbs/12_score/03_sliding.ipynb #de87afef
-import json
 import sys
 import time
 from collections import deque
@@ -19,18 +18,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..artifact.container import unpack
+from ..artifact.loading import load_model as model_from_artifact
 from ..config.evaluation import ScoreConfig
-from ..config.run import RunConfig, config_from_json
+from ..config.run import RunConfig
 from ..data.dataset import Dataset
 from ..data.scores import Scores, stream_targets
+from ..dist.ranks import ALONE, Ranks
 from ..kernels.device import compute_settings, uses_compile
 from ..model.compile import compiled_regions
-from ..model.gpt import GPT, load_weights
+from ..model.gpt import GPT
 from ..model.positions import Rotary
 from .head import head_stats, in_pieces
 from .windows import ScoreError, Shape, Windows, lay_windows, plan_windows, shapes, window_positions
-
 # shapes: M tokens and T = M - 1 targets of the stream, G batches of B windows, L inputs of a window, R rows asked for,
 # N = B·R rows of a batch, D width, V vocabulary
 
@@ -241,11 +240,10 @@ def score(
     model: GPT,
     data: Dataset,
     cfg: RunConfig,  # cfg.score: windows, context, stride, batch, temperature
+    ranks: Ranks = ALONE,  # each scores its share; all have the whole in the end
     hints: Tensor | None = None,  # (T,) guesses for each target, from the prefix alone
-    shard: tuple[int, int] = (0, 1),  # (rank, world): the other ranks' targets stay zero
     progress: bool = True,  # a bar on stdout
     seconds: dict[str, float] | None = None,  # filled: "warm-up" and "scoring"
-    ranks=None,  # `pgolf.dist.ranks.Ranks`: every rank scores its share and has the whole in the end
 ) -> Scores:
     """Scores of the validation stream. Raises `ScoreError` where network and tokenizer disagree about
     document starts; `DataError` on a stream that does not begin with one or has one token."""
@@ -258,11 +256,11 @@ def score(
     if scorer.compiled or scorer.device.type == "cuda":
         most = scorer.most(data.val, windows)
         spent["warm-up"] = scorer.warm_up(windows, hints is not None, most)
-    shard, begin = (ranks.rank, ranks.world) if ranks else shard, time.perf_counter()
+    begin = time.perf_counter()
     with tqdm(total=len(targets), desc="score", unit="tok", unit_scale=True, file=sys.stdout,
               mininterval=10, disable=not progress) as bar:
-        out = scorer.scores(data.val, hints, shard, bar, windows)
-    if ranks:
+        out = scorer.scores(data.val, hints, (ranks.rank, ranks.world), bar, windows)
+    if ranks.world > 1:
         out = {k: ranks.sum_(v.to(scorer.device)).cpu() for k, v in out.items()}
     if seconds is not None:
         seconds.update(spent, scoring=time.perf_counter() - begin)
@@ -327,14 +325,3 @@ def with_temperature(
             size = max(1, (1 << 24) // model.cfg.vocab_size)
             parts += zip(h_ND[new_N].split(size), padded[where_N[new_N] + 1].split(size))
         return with_score(cfg, temperature=round(best_temperature(parts, model.head), 4))
-
-# %% ../../nbs/12_score/03_sliding.ipynb #486a2f7d
-def model_from_artifact(
-    data: bytes,  # of `pgolf.artifact.fitting.pack`, with the configuration under "config" in its header
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,  # of activations
-) -> tuple[GPT, RunConfig]:  # the network, and the configuration it was made with
-    "A fresh model from packed bytes. Raises `ArtifactError` or `ConfigError` on a damaged one."
-    weights, header = unpack(data)
-    cfg = config_from_json(json.dumps(header.get("config")))
-    return load_weights(GPT(cfg.model, dtype), weights).to(device), cfg

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..config.evaluation import ScoreConfig
 from ..errors import PgolfError
-
 # shapes: M tokens and T = M - 1 targets of the stream, W windows
 
 # %% ../../nbs/12_score/01_windows.ipynb #10f8a4e2

@@ -14,7 +14,6 @@ from ..config.run import config_from_json
 from ..dist.ranks import joined, leave
 from ..errors import PgolfError
 from ..kernels.device import pick_device
-from .loop import train
 
 # %% ../../nbs/15_train/09_main.ipynb #518002be
 USAGE = "usage: python -m pgolf.train RUN_DIR [--resume] (a folder with a config.json)"
@@ -27,11 +26,13 @@ def main(argv: list[str]) -> int:  # exit status
     if len(folders) != 1:
         print(USAGE, file=sys.stderr)
         return 2
+    from pgolf.launch.worker import train_model
+
     try:
         cfg = config_from_json((Path(folders[0]) / "config.json").read_text())
         with joined(pick_device(cfg)) as ranks:
-            result = train(cfg, folders[0], on_log=lambda r: print(json.dumps(r), flush=True),
-                           resume=resume or None, ranks=ranks)
+            result = train_model(cfg, folders[0], on_log=lambda r: print(json.dumps(r), flush=True),
+                                 resume=resume or None, ranks=ranks)
     except (PgolfError, OSError) as e:
         print(e, file=sys.stderr)
         return leave(1)

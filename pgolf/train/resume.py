@@ -22,7 +22,6 @@ from ..dist.ranks import Ranks
 from ..errors import PgolfError
 from ..kernels.device import pick_device, pick_dtype
 from ..model.gpt import GPT
-from ..quantize.calibration import CalibStats
 from .checkpoint import join_state, split_state
 from .logs import TrainError, load_checkpoint, save_weights
 
@@ -64,9 +63,9 @@ def check_identity(
     new: dict[str, Any],  # of the run that is asked for
 ):
     "Raises `TrainError` that lists what differs."
-    gone = "not there"
-    other = [f"{k}: {old.get(k, gone)} → {new.get(k, gone)}" for k in {**old, **new}
-             if old.get(k, gone) != new.get(k, gone)]
+    missing = "not there"
+    other = [f"{k}: {old.get(k, missing)} → {new.get(k, missing)}" for k in {**old, **new}
+             if old.get(k, missing) != new.get(k, missing)]
     if other:
         raise TrainError("the checkpoint belongs to another run; resume with its settings, or begin "
                          "in another folder. What differs: " + "; ".join(other))
@@ -132,8 +131,8 @@ class TrainResult:
     peak_bytes: int          # largest device memory in use; 0 on CPU
     finish_seconds: float = 0.0  # the part of `seconds` after the last step: swap, saving, statistics
     world: int = 1           # ranks
-    resumed_from: int = 0    # step of the checkpoint that it went on from; 0: it began anew
-    stats: CalibStats | None = None  # of its matrices' inputs, where several ranks summed them up
+    resumed_from: int = 0    # step of the checkpoint that it resumed; 0: it began anew
+    stats: dict[str, torch.Tensor] | None = None  # what several ranks summed up for the quantiser, of `CalibStats.to_tensors`
 
     @property
     def tokens_per_second(self) -> float:
@@ -148,13 +147,13 @@ NUMBERS = ("steps", "tokens", "epochs", "seconds", "startup_seconds", "device_na
 STATS = "statistics.safetensors"
 
 
-def save_stats(run_dir: Path, stats: CalibStats | None):
+def save_stats(run_dir: Path, stats: dict[str, torch.Tensor] | None):
     "Writes statistics beside the weights; without any, takes those of an earlier run away."
     path = run_dir / "checkpoint" / STATS
     if stats is None:
         path.unlink(missing_ok=True)
     else:
-        save_weights(path, stats.to_tensors())
+        save_weights(path, stats)
 
 
 def save_result(run_dir: Path, result: TrainResult):
@@ -180,5 +179,5 @@ def read_result(
     model.load_state_dict(load_checkpoint(run_dir / "checkpoint" / "model.safetensors"))
     model.looping = cfg.model.loop_visits > 1
     path = run_dir / "checkpoint" / STATS
-    stats = CalibStats.from_tensors(load_checkpoint(path), device) if path.exists() else None
+    stats = load_checkpoint(path) if path.exists() else None
     return TrainResult(model, [json.loads(line) for line in lines], device=device, stats=stats, **numbers)

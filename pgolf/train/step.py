@@ -122,7 +122,7 @@ class Stepper:
 
 # %% ../../nbs/15_train/06_step.ipynb #7c22a6f2
 class Trainer(Stepper):
-    "A run between its first step and its last: warm-up, state, looks, end."
+    "A run between its first step and its last: warm-up, state, held-out evaluation, end."
 
     def parts(self) -> dict:
         "Everything that has a state of its own, by name."
@@ -170,14 +170,14 @@ class Trainer(Stepper):
         self.restore(state)
         self.synchronize()
 
-    def look(self) -> float:  # nats a token
+    def held_out_loss(self) -> float:  # nats a token
         "Loss of the held-out tokens, of what would leave the run now."
         loss_fn = self.loss_fn if self.qat is None else self.qat.seen(self.loss_fn)
         return self.held_out.evaluate(self.steps, self.model, self.average, loss_fn)
 
     def finish(self) -> dict[str, torch.Tensor] | None:  # last weights, if others replaced them
         """Takes quantisation off, goes to full depth and scoring mode, and swaps the average in,
-        or the weights of the best look."""
+        or the weights of the best evaluation."""
         if self.qat is not None:
             self.qat.set_active(False)
         plain_regions(self.model)

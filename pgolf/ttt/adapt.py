@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..config.run import RunConfig
 from ..data.dataset import Dataset
 from ..data.scores import Scores, stream_targets
+from ..dist.ranks import ALONE, Ranks
 from ..kernels.device import compute_settings, uses_compile
 from ..model.compile import compiled_regions
 from ..model.gpt import GPT
@@ -77,7 +78,7 @@ def check_model(model: GPT, cfg: RunConfig):
     weights = [p for p in getattr(model, "parameters", list)()]
     if not any(p.is_floating_point() for p in weights) or not isinstance(model, GPT):
         raise TTTError(f"{type(model).__name__} has no float weights to adapt (only codes, or none); unpack the "
-                       "artifact into a network with pgolf.score.sliding.model_from_artifact first")
+                       "artifact into a network with pgolf.artifact.load_model first")
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #4af23aa8
 @contextmanager
@@ -193,12 +194,23 @@ def _warm_up_stream(model, cfg, compiled):
         run_stream(ScoreFirst(ids), lay_windows(ids.cpu().numpy(), cfg.score, model.cfg.bos_id), learner)
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #4c571aef
+def _gathered(found: Adapted, cfg: RunConfig, ranks: Ranks, device: torch.device) -> Adapted:
+    "What all ranks have together: a target is zero everywhere but where it was scored, so sums are exact."
+    begin = time.perf_counter()
+    parts = {name: ranks.sum_(part.to(device)).cpu() for name, part in found.parts.items()}
+    diverged = found.diverged
+    if cfg.ttt.kind in ("lora", "phased"):  # each rank knows of its documents; of chunks all know all
+        diverged = int(ranks.sum_(torch.tensor(diverged)))
+    waited = found.seconds["adaptation"] + time.perf_counter() - begin
+    return replace(found, parts=parts, diverged=diverged, seconds=found.seconds | {"adaptation": waited}, trace=[], rows={})
+
+
 def adapt(
     model: GPT,
     data: Dataset,
     cfg: RunConfig,
-    hints: Tensor | None = None,
-    shard: tuple[int, int] = (0, 1),
+    ranks: Ranks = ALONE,  # each scores its share; all have the whole in the end, but for `trace` and `rows`
+    hints: Tensor | None = None,  # (T,) guesses for each target, from the prefix alone
     progress: bool = True,  # a bar on stdout
 ) -> Adapted:  # with `scores`
     "Test-time training over the validation stream. Raises `TTTError`, `DataError`."
@@ -206,7 +218,9 @@ def adapt(
     stream = torch.from_numpy(data.val.astype(np.int64))
     with tqdm(total=len(targets), desc=f"test-time training ({cfg.ttt.kind})", unit="tok", unit_scale=True,
               file=sys.stdout, mininterval=10, disable=not progress) as bar:
-        found = adapt_stream(model, stream, data.tokenizer.bos, cfg, hints, shard, None, bar.update)
+        found = adapt_stream(model, stream, data.tokenizer.bos, cfg, hints, (ranks.rank, ranks.world), None, bar.update)
+    if ranks.world > 1:
+        found = _gathered(found, cfg, ranks, next(model.parameters()).device)
     p = found.parts
     found.scores = Scores(
         tokens=targets, first=first, nll=p["nll"], entropy=p["entropy"].float(), nbytes=nbytes, doc=doc,
@@ -218,12 +232,12 @@ def score_ttt(
     model: GPT,
     data: Dataset,
     cfg: RunConfig,  # cfg.ttt: which form, and how; cfg.score: windows
+    ranks: Ranks = ALONE,  # each scores its share; all have the whole in the end
     hints: Tensor | None = None,  # (T,) guesses for each target, from the prefix alone
-    shard: tuple[int, int] = (0, 1),  # (rank, world): zeros where another rank scores
     progress: bool = True,  # a bar on stdout
 ) -> Scores:
     "Scores with test-time training; the network is given back as it was. Raises `TTTError`, `DataError`."
-    found = adapt(model, data, cfg, hints, shard, progress)
+    found = adapt(model, data, cfg, ranks, hints, progress)
     if found.diverged:
         print(found)
     return found.scores

@@ -20,7 +20,6 @@ from ..config.run import RunConfig
 from ..model.gpt import GPT
 from ..model.lora import VISIT_PAIRS
 from .score_first import Scored, ScoreFirst, TTTError
-
 # shapes: M tokens and T targets of the stream, B documents of a batch, P numbers of a document's pairs,
 # L inputs of a window, C targets of a chunk, D width, V vocabulary
 

@@ -21,7 +21,6 @@ from ..model.gpt import GPT, parameter_group
 from ..score.windows import Windows, lay_windows
 from .doc_lora import logit_stats
 from .score_first import ScoreFirst, TTTError
-
 # shapes: M tokens of the stream, W windows, B windows of a batch, S sequences of a step, L inputs of one,
 # N new targets of a batch, D width, V vocabulary
 
