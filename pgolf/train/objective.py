@@ -59,7 +59,7 @@ class Objective(nn.Module):
         return count_pieces(tokens, self.bos_id) if self.packs else None
 
     def documents(self, tokens: Tensor, pieces: Tensor | None) -> Tensor | DocStarts | None:
-        "What attention is told of documents."
+        "Which document each token belongs to, in the form that the attention kernel takes."
         if not self.doc_attention:
             return None
         if pieces is None or not self.packs:
