@@ -67,7 +67,7 @@ class Objective(nn.Module):
         return document_starts(tokens, self.bos_id, tokens.numel(), pieces)
 
     def next_token(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
-        "Mean nll of the next token, with weights and without, from the tower's output."
+        "Mean nll of the next token, with weights and without, from the output of the blocks."
         if not self.difficulty:
             nll = self.model.head_loss(x, targets)
             return nll, nll.detach()
