@@ -48,7 +48,7 @@ def sizes():
         size = sum(len(json.dumps(c.get("outputs", []))) for c in nb["cells"])
         limit = LIMITS.get(path.relative_to(ROOT).parts[0], LIMITS["nbs"])
         if size > limit:
-            yield f"{path.name}: {size:,} bytes of output; at most {limit:,}"
+            yield f"{path.relative_to(ROOT)}: {size:,} bytes of output; at most {limit:,}"
 
 
 def errors():
@@ -56,11 +56,11 @@ def errors():
     for path, nb in notebooks():
         for i, cell in enumerate(nb["cells"]):
             if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
-                yield f"{path.name}: cell {i} holds an error"
+                yield f"{path.relative_to(ROOT)}: cell {i} holds an error"
         tags = [t for c in nb["cells"] for t in c.get("metadata", {}).get("tags", [])]
-        if path.name == "train.ipynb" and tags.count("parameters") != 1:
+        if path == ROOT / "nbs" / "train.ipynb" and tags.count("parameters") != 1:
             count = tags.count("parameters")
-            yield f"{path.name}: one cell must be tagged `parameters`, {count} are"
+            yield f"{path.relative_to(ROOT)}: one cell must be tagged `parameters`, {count} are"
 
 
 def secrets():
@@ -75,16 +75,19 @@ def secrets():
 
 
 def kept():
-    "Every run that a page names is in the repository, file by file."
+    "Every run that a page names is in the repository, file by file; runs/ holds records, runs/bench/ the rest."
     have = [str(p.relative_to(ROOT)) for p in tracked() if p.relative_to(ROOT).parts[0] == "runs"]
     for path, nb in notebooks():
         if path.relative_to(ROOT).parts[0] == "runs":
             continue
         for i, cell in enumerate(nb["cells"]):
             text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
-            for name in re.findall(r"`(runs/\d{8}-[^`\s]+)`", text):
+            for name in re.findall(r"`(runs/(?:bench/)?\d{8}-[^`\s]+)`", text):
                 if not any(fnmatch(h, name) or fnmatch(h, name.rstrip("/") + "/*") for h in have):
                     yield f"{path.relative_to(ROOT)}: cell {i} names {name}, which is not kept"
+    for folder in sorted({h.split("/")[1] for h in have if h.count("/") > 1} - {"bench"}):
+        if lacks := {"config.json", "summary.json", "run.ipynb"} - {h.split("/")[2] for h in have if h.split("/")[1] == folder}:
+            yield f"runs/{folder} has no {', '.join(sorted(lacks))}: it is no record and belongs in runs/bench"
 
 
 def written(output):
@@ -142,34 +145,43 @@ def summary(newer_than):
 
 
 def tests(log):
-    "Prints `passed failed` notebooks of an nbdev_test log, counted from what it says it did."
+    """Prints `passed failed` notebooks of one or more nbdev_test logs in a file, counted from what they say they did.
+
+    Names of files alone do not tell notebooks apart (every chapter has a 00_index.ipynb), so lines are counted
+    where only names are printed, and paths where they are. Two workers write to one stream, so their lines
+    can run into each other or be lost; what stands at the end is written by one process.
+    """
     text = Path(log).read_text(encoding="utf-8", errors="replace")
-    # two workers write to one stream, so their lines can run into each other or be lost;
-    # the list of times is written at the end by one process
-    timed = set(re.findall(r"^(\S+\.ipynb): \d+ secs$", text, re.M))
-    if re.search(r"^Success\.$", text, re.M):
-        print(len(timed), 0)
-        return
-    started, done = (
-        {Path(p).name for p in re.findall(rf"{word} (\S+?\.ipynb)", text)}
-        for word in ("Starting", "- Completed"))
-    failed = listed(text) | (started - done)  # the latter died on the way
-    print(len(done - failed), max(1, len(failed)))
+    started, done = (set(re.findall(rf"{word} (/\S+?\.ipynb)", text)) for word in ("Starting", "- Completed"))
+    failed = len(listed(text)) + len(started - done)  # the latter died on the way
+    timed = len(re.findall(r"^\S+\.ipynb: \d+ secs$", text, re.M))
+    if not listed(text) and re.search(r"^Success\.$", text, re.M) and timed >= len(done):
+        print(timed, 0)
+    else:
+        print(max(0, len(done) - len(listed(text))), max(1, failed))
 
 
 def listed(text):
-    "Notebooks that nbdev_test names as failed at its end."
-    _, _, tail = text.partition("nbdev Tests Failed On The Following Notebooks:")
-    return {ln.strip() for ln in tail.splitlines() if ln.strip().endswith(".ipynb")}
+    "File names of the notebooks that nbdev_test names as failed at its end, one for each."
+    return re.findall(r"^\t(\S+\.ipynb)$", text, re.M)
 
 
 def failures(log):
     "Prints which notebooks failed and the last words of every traceback in an nbdev_test log."
     text = Path(log).read_text(encoding="utf-8", errors="replace")
-    print("failed:", ", ".join(sorted(listed(text))) or "no notebook was named")
-    for said in re.split(r"^(?=Traceback|Error in )", text, flags=re.M)[1:]:
+    paths = re.findall(r"^\w+ in (\S+\.ipynb):$", text, re.M) or listed(text)
+    print("failed:", ", ".join(sorted(paths)) or "no notebook was named")
+    for said in re.split(r"^(?=Traceback|\w+ in \S+\.ipynb:$)", text, flags=re.M)[1:]:
         lines = re.split(r"^(?:Starting|- Completed) ", said, maxsplit=1, flags=re.M)[0].splitlines()
         print("\n".join(line[:160] for line in (lines if len(lines) < 30 else lines[:3] + ["…"] + lines[-22:])))
+
+
+def slow():
+    "Prints the notebooks that hold cells flagged `slow`, which the README's command leaves out."
+    for path, nb in notebooks():
+        code = ("".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "code")
+        if path.relative_to(ROOT).parts[0] == "nbs" and any(re.search(r"^#\| *slow *$", c, re.M) for c in code):
+            print(path.relative_to(ROOT))
 
 
 def main():

@@ -7,22 +7,25 @@ become MathML, which browsers show without a script or a network; pages take nbd
 links to our own site become relative; and no page may need anything that is not in the folder.
 """
 import ast
+import atexit
 import html
 import json
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import nbdev.doclinks
 import nbdev.serve
 from latex2mathml.converter import convert
 from nbdev.config import get_config
 from nbdev.process import Processor
-from nbdev.processors import FilterDefaults
+from nbdev.processors import FilterDefaults, exec_show_docs
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
@@ -34,26 +37,42 @@ SOURCE = re.compile(r'<p><a href="https://[^"]*/blob/[^"]*"[^>]*>source</a></p>\
 KATEX_CALL = re.compile(r"<script>[^<]*renderMathInElement[^<]*</script>")
 
 
-CHAPTERS = {  # title: how file names begin; the longest beginning counts, "" is any other notebook
-    "Guides": ("15", "12a"), "Run and compare": ("", "14c"), "Settings and plots": ("00",),
-    "Data": ("00b_p", "00b_text", "00c", "00d", "00e_l", "00e_s", "00f_t", "01"),
-    "Device, ranks, kernels": ("00f_d", "00f_f", "00f_o", "00g", "00h", "01a", "01b", "01c", "01d"), "Network": ("02",), "Optimiser": ("03",),
-    "Quantisation": ("04",), "Artifact": ("05",), "n-grams": ("06",), "Mixtures": ("07",), "Scoring": ("08",),
-    "Test-time training": ("09",), "Audit and loss": ("10",), "Training": ("11",), "Ranks and pods": ("12",), "Runs": ("13",),
-    "Command line": ("14",)}
+TAG = re.compile(r"<(?:a|link|img|script|source|iframe)\b[^>]*>")
+ADDRESS = re.compile(r'(?<=\s)(href|src)="([^"]*)"')
+NUMBER = re.compile(r"^\d+[a-zA-Z0-9]*_")  # as nbdev's own links leave it out of a page's name
+
+
+def title(notebook):
+    "The heading of a notebook's first cell."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "".join(cells[0]["source"]).partition("\n")[0].lstrip("# ")
+
+
+def chapters(folder):
+    "Section title -> (notebook, text or None), guides first, then what one runs, then the chapters by their numbers."
+    def inside(f):
+        return sorted((p for p in f.glob("*.ipynb") if not p.name.startswith(("_", "."))),
+                      key=lambda p: (not p.name.startswith("start"), p.name))
+
+    rooms = sorted(p for p in folder.iterdir() if (p / "00_index.ipynb").is_file())
+    found = {"Guides": inside(folder / "guides"),
+             "Run and compare": [p for p in inside(folder) if p.name != "index.ipynb"]}
+    for room in rooms:
+        found[title(room / "00_index.ipynb")] = inside(room)
+    if len(found) != 2 + len(rooms):
+        sys.exit("two chapters have one title; the first heading of every 00_index.ipynb names its chapter")
+    return found
 
 
 def sidebar(folder):
-    "sidebar.yml: the notebooks by chapter, guides first. Written only if it changes."
-    begins = {begin: title for title, some in CHAPTERS.items() for begin in some}
-    chapters = {title: [] for title in CHAPTERS}
-    for path in sorted(folder.glob("*.ipynb")):
-        if not path.name.startswith(("_", ".")) and path.name != "index.ipynb":
-            chapters[begins[max(filter(path.name.startswith, begins), key=len)]].append(path.name)
+    "sidebar.yml: the notebooks by chapter. Written only if it changes."
     lines = ["website:", "  sidebar:", "    contents:", "      - index.ipynb"]
-    for title, names in chapters.items():
-        lines += [f"      - section: \"{title}\"", "        contents:"]
-        lines += [f"          - {name}" for name in names]
+    for section, pages in chapters(folder).items():
+        lines += [f"      - section: {json.dumps(section, ensure_ascii=False)}", "        contents:"]
+        for page in pages:
+            where = page.relative_to(folder).as_posix()
+            lines += (["          - text: Overview", f"            href: {where}"] if page.name == "00_index.ipynb"
+                      else [f"          - {where}"])
     text = "\n".join(lines) + "\n"
     if (folder / "sidebar.yml").read_text(encoding="utf-8") != text:
         (folder / "sidebar.yml").write_text(text, encoding="utf-8")
@@ -67,8 +86,8 @@ def unhide(cell):
 
 
 def fold(cell):
-    "Closed until the reader opens it."
-    if cell.cell_type == "code" and "exports" in cell.directives_:
+    "Closed until the reader opens it; a chapter's contract is open."
+    if cell.cell_type == "code" and "exports" in cell.directives_ and not cell.source.startswith("__getattr__"):
         cell.source = f'#| code-fold: true\n#| code-summary: "code"\n{cell.source}'
 
 
@@ -88,10 +107,22 @@ class below(Processor):  # noqa: N801, named as nbdev names its own
         self.nb.cells[:] = [*out, *docs, *code]
 
 
+class run_exported(exec_show_docs):  # noqa: N801
+    "Runs what documentation needs, exported cells and no others: nbdev also runs every test cell that holds an import."
+    def __call__(self, cell):
+        if getattr(cell, "has_sd", False) or cell.directives_.keys() & {"export", "exports", "exporti"}:
+            super().__call__(cell)
+
+    def end(self):
+        super().end()
+        if hasattr(self, "k"):  # a shell collects garbage when Python exits: with one a page, most of a minute
+            atexit.unregister(self.k.atexit_operations)
+
+
 class Pages(FilterDefaults):
     "nbdev's processors, with the exported code in the pages, folded."
     def base_procs(self):
-        own = {"add_fold": fold, "mv_exports": below}
+        own = {"add_fold": fold, "mv_exports": below, "exec_show_docs": run_exported}
         return [unhide, *(own.get(p.__name__, p) for p in super().base_procs())]
 
 
@@ -124,46 +155,80 @@ def mathml(match):
     return made.replace("<math ", f'<math alttext="{html.escape(tex)}" ', 1)
 
 
+def short(path):
+    "05_model/03_attention.html -> model/attention.html, for a page or a file beside one; a chapter's first page is its index."
+    *folders, name = path.split("/")
+    folders = [NUMBER.sub("", f) for f in folders]
+    return "/".join([*folders, NUMBER.sub("", name) if name.endswith(".html") else name])
+
+
+def moved_href(href):
+    "`short` of a place on a page."
+    path, hash_, anchor = href.partition("#")
+    return short(path) + hash_ + anchor
+
+
 def short_names(site):
-    "00a_plots.html -> plots.html, as nbdev's own links have it."
-    names = {p.name: re.sub(r"^\d+[a-zA-Z0-9]*_", "", p.name) for p in site.glob("*.html")}
-    if len(set(names.values())) < len(names):
-        short = list(names.values())
-        twice = sorted(n for n, s in names.items() if short.count(s) > 1)
+    "Old path -> new path of every page. Exits if two pages would share one."
+    names = {old: short(old) for old in sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))}
+    count = Counter(names.values())
+    if twice := [old for old, new in names.items() if count[new] > 1]:
         sys.exit(f"notebooks share a name after their number: {', '.join(twice)}; rename one of each")
     return names
 
 
+class Move:
+    "Rewrites the links of pages that change their names."
+    def __init__(self, site):
+        cfg = get_config()
+        self.site, self.names = site, short_names(site)
+        self.ours = f"{cfg.doc_host}{cfg.doc_baseurl}".rstrip("/") + "/"
+        self.ids = {new: Page(site / old).ids for old, new in self.names.items()}
+
+    def link(self, href, page):
+        "A link as it stands on `page` (old path) -> as it must be on the page's new place."
+        own = href.startswith(self.ours)  # nbdev's, to a name of the package: from the root
+        path, _, anchor = href.removeprefix(self.ours).partition("#")
+        if not path or (not own and re.match(r"[a-z]+:|//", href)):
+            return href
+        if not own:
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(path)))
+        target = short(re.sub(r"\.ipynb$", ".html", path))  # notebooks in outputs of cells that are HTML
+        if own and anchor not in self.ids.get(target, ()):
+            anchor = ""  # what has no entry of its own links to its page
+        new = posixpath.relpath(target, posixpath.dirname(self.names[page]) or ".")
+        return quote(new) + (f"#{anchor}" if anchor else "")
+
+    def html(self, text, page):
+        "The links of a page."
+        def address(m):
+            return f'{m[1]}="{html.escape(self.link(html.unescape(m[2]), page))}"'
+        return TAG.sub(lambda m: ADDRESS.sub(address, m[0]), text)
+
+
 def finish(site):
     "Local formulas, short names and relative links, in every page and in the search index."
-    names, cfg = short_names(site), get_config()
-    ours = f"{cfg.doc_host}{cfg.doc_baseurl}".rstrip("/") + "/"
-    old = re.compile("|".join(rf"(?<![\w/]){re.escape(n)}" for n in names))
-    for page in [*site.glob("*.html"), site / "search.json"]:
-        text = page.read_text(encoding="utf-8").replace(f'href="{ours}', 'href="nbdev:')
-        if page.suffix == ".html":
-            text = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', text)  # of HTML outputs
-            text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, SOURCE.sub("", text))))
-            text = CODE.sub(lambda m: CODE_LINK.sub(r"\1", m[0]), text)
-        else:  # words alone
-            text = CODE_LINK.sub(r"\1", text)
-        page.write_text(old.sub(lambda m: names[m[0]], text), encoding="utf-8")
-    for long, short in names.items():
-        (site / long).rename(site / short)
-    resolve(site)
-
-
-def resolve(site):
-    "nbdev links every name of the package; what has no entry of its own links to its page."
-    ids = {p.name: Page(p).ids for p in site.glob("*.html")}
-
-    def link(match):
-        page, _, anchor = match[1].partition("#")
-        return f'href="{page}#{anchor}"' if anchor in ids.get(page, ()) else f'href="{page}"'
-
-    for page in site.glob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(re.sub(r'href="nbdev:([^"]*)"', link, text), encoding="utf-8")
+    move = Move(site)
+    for page in move.names:
+        text = (site / page).read_text(encoding="utf-8")
+        text = KATEX_CALL.sub("", CDN_TAG.sub("", MATH.sub(mathml, SOURCE.sub("", text))))
+        text = CODE.sub(lambda m: CODE_LINK.sub(r"\1", m[0]), text)
+        (site / page).write_text(move.html(text, page), encoding="utf-8")
+    found = json.loads((site / "search.json").read_text(encoding="utf-8"))
+    for entry in found:  # words alone, and places from the root
+        entry["text"] = CODE_LINK.sub(r"\1", entry["text"])
+        entry |= {key: moved_href(entry[key]) for key in ("objectID", "href")}
+    (site / "search.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    sitemap = (site / "sitemap.xml").read_text(encoding="utf-8")
+    (site / "sitemap.xml").write_text(re.sub(
+        rf"(?<=<loc>{re.escape(move.ours)})[^<]*", lambda m: short(m[0]), sitemap), encoding="utf-8")
+    for file in [p for p in site.rglob("*") if p.is_file() and "site_libs" not in p.parts]:
+        new = site / short(file.relative_to(site).as_posix())
+        new.parent.mkdir(exist_ok=True, parents=True)
+        file.rename(new)
+    for folder in sorted((p for p in site.rglob("*") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class Page(HTMLParser):
@@ -187,7 +252,7 @@ class Page(HTMLParser):
 
 def problems(site):
     "Broken links and anchors, resources from elsewhere, formulas left as source."
-    pages = {p.name: Page(p) for p in site.glob("*.html")}
+    pages = {p.relative_to(site).as_posix(): Page(p) for p in site.rglob("*.html")}
     for name, page in pages.items():
         yield from (f"{name} needs {n[:80]} from the network" for n in page.needs
                     if re.match(r"(https?:)?//", n))
@@ -195,8 +260,11 @@ def problems(site):
             if re.match(r"[a-z]+:|//", link):
                 continue
             path, _, anchor = link.partition("#")
-            target = (unquote(path.split("?")[0]) or name).removeprefix("./") or "index.html"
-            if not (site / target).exists():
+            path = unquote(path.split("?")[0])
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
+            if (site / target).is_dir():
+                target = posixpath.normpath(f"{target}/index.html")
+            if target.startswith("../") or not (site / target).is_file():
                 yield f"{name} links to {link}, which does not exist"
             elif target in pages and anchor and unquote(anchor) not in pages[target].ids:
                 yield f"{name} links to {link}: no such place on that page"
@@ -205,8 +273,13 @@ def problems(site):
             yield f"{name} holds a formula that was not converted"
         if any(CODE_LINK.search(m[0]) for m in CODE.finditer(text)):
             yield f"{name} shows the source of a link in its code"
-    found = {e["href"].split("#")[0] for e in json.loads((site / "search.json").read_text("utf-8"))}
-    yield from (f"{n} is not in the search index" for n in set(pages) - found)
+    found = json.loads((site / "search.json").read_text("utf-8"))
+    yield from (f"{n} is not in the search index" for n in pages.keys() - {e["href"].split("#")[0] for e in found})
+    places = {e["href"] for e in found if (at := e["href"].partition("#"))[2] and at[2] not in pages[at[0]].ids}
+    yield from (f"the search index names {p}: no such place" for p in sorted(places))
+    places = re.findall(r"<loc>(.*?)</loc>", (site / "sitemap.xml").read_text("utf-8"))
+    ours = get_config().doc_host + get_config().doc_baseurl + "/"
+    yield from (f"the site map names {p}: no such page" for p in places if p.removeprefix(ours) not in pages)
 
 
 def main():
@@ -218,7 +291,7 @@ def main():
         sys.exit("\n".join(bad))
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(site, out)
-    pages = list(out.glob("*.html"))
+    pages = list(out.rglob("*.html"))
     formulas = sum(p.read_text(encoding="utf-8").count("<math ") for p in pages)
     figures = sum(p.read_text(encoding="utf-8").count("<img") for p in pages)
     print(f"{len(pages)} pages, {formulas} formulas, {figures} figures in {out}")

@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTIVE = re.compile(r"^#\|.*\n?", re.M)
+LINK = re.compile(r"\]\(((?:[\w-]+/)*[\w-]+\.ipynb(?:#[^)\s]*)?)\)")  # to a notebook, in a folder or not
 
 
 def prepared(nb):
@@ -33,14 +34,22 @@ def readme():
     text, _ = exporter.from_notebook_node(nb)
     text = re.sub(r"```python\n\s*```\n", "", text)
     text = re.sub(r"^> (.+)$", r"*\1*", text, count=1, flags=re.M)  # the subtitle
-    text = re.sub(r"\]\(([\w-]+\.ipynb)\)", r"](nbs/\1)", text)  # README stands one folder higher
+    text = LINK.sub(r"](nbs/\1)", text)  # README stands one folder higher
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     return "<!-- made from nbs/index.ipynb by .ci/readme.py; edit the notebook -->\n\n" + text
+
+
+def lost(text):
+    "Relative links of README.md that lead nowhere."
+    links = (m[1].partition("#")[0] for m in re.finditer(r"\]\(([^)\s]+)\)", text))
+    return sorted({link for link in links if link and not re.match(r"[a-z]+:", link) and not (ROOT / link).exists()})
 
 
 def main():
     "Writes or checks README.md."
     path, text = ROOT / "README.md", readme()
+    if gone := lost(text):
+        sys.exit(f"README.md would link to {', '.join(gone)}, which does not exist; mend the links of nbs/index.ipynb")
     if "--check" not in sys.argv:
         path.write_text(text, encoding="utf-8")
     elif not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -30,7 +30,7 @@ from .data.scores import Scores
 from .data.tokenizer import ByteMeter, Tokenizer
 from .dist.ranks import ALONE, Ranks, joined, leave
 from .errors import PgolfError
-from .hedge.mixing import MixResult, mix_scores
+from .hedge.mixing import Mixture, make_mixture
 from .kernels.device import compute_settings, device_name, pick_device, pick_dtype
 from .launch.start import launch, score_ranks
 from .launch.worker import LoadedModel, NetworkScores, load_artifact, network_scores, train_model
@@ -112,7 +112,7 @@ def pack_model(
 class MixedScores:
     "The final scores, and the mixture that they come from."
     scores: Scores
-    parts: MixResult  # experts, weights, matches: on the device
+    parts: Mixture  # experts, weights, matches: on the device
     seconds: float
 
 
@@ -124,9 +124,8 @@ def mix_network(
     "The network's scores mixed with exact statistics of the text scored so far. Raises `HedgeError`, `NgramError`."
     begin = time.perf_counter()
     with compute_settings(cfg, torch.device(device)):
-        mixed = mix_scores(scores.nll, scores.entropy, scores.tokens, scores.first, scores.doc, cfg.mix, device)
-        final = replace(scores, nll=mixed.nll.cpu())
-    return MixedScores(final, mixed, time.perf_counter() - begin)
+        parts = make_mixture(scores, cfg.mix, device)
+    return MixedScores(parts.scores, parts, time.perf_counter() - begin)
 
 
 def evaluate(
@@ -212,7 +211,7 @@ def run_summary(
     fit = packed.fitted
     return summarize_run(cfg, data, result, bpb, len(packed.data), code_bytes, eval_seconds, packed.seconds["calibration"]) | {
         "warm_up_seconds": network.seconds["warm-up"],
-        "fit": {"lambda": fit.lam, "search_steps": len(fit.looks), "finest": fit.finest,
+        "fit": {"lambda": fit.lam, "search_steps": len(fit.search_steps), "finest": fit.finest,
                 "search_seconds": fit.search_seconds, "pack_seconds": fit.pack_seconds}}
 
 

@@ -13,5 +13,6 @@ __getattr__, __dir__ = lazy("pgolf.artifact", {
     "fitting": ["compress", "fit"],
     "container": ["pack", "read_artifact", "unpack", "write_artifact"],
     "sizeplan": ["SizePlan", "plan"],
-    "layout": ["ArtifactError"],
+    ".errors": ["ArtifactError"],
+    "loading": ["load_model"],
 })

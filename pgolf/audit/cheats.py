@@ -10,7 +10,7 @@ __all__ = ['PRIMES', 'Buckets', 'hash_context', 'hashed_ratio', 'HashedBackoff',
 import numpy as np
 import torch
 
-from .predictors import NgramPredictor, _OnBase as OnBase, as_ids
+from .predictors import NgramPredictor, OnBase, as_ids
 from ..hedge.weights import entropy_alpha
 from ..ngram.discounting import backoff
 
@@ -101,15 +101,15 @@ class HashedBackoff(OnBase):
     def enhanced(self, x, world=1):
         "(T,) what the mixture gives to each realised token."
         s = self.gathered(x, world)
-        p_base = s["nll"].neg().exp().numpy()[:, None]
-        return self._blend(x, np.arange(len(x) - 1), x[1:, None], p_base, s["entropy"])[:, 0]
+        p_base = s.nll.neg().exp().numpy()[:, None]
+        return self._blend(x, np.arange(len(x) - 1), x[1:, None], p_base, s.entropy)[:, 0]
 
     def _mix(self, x, world):
         return torch.from_numpy(-np.log(self.enhanced(x, world)))
 
     def _row(self, x, t, row):
         cand = np.arange(len(row))[None]
-        return self._blend(x, np.array([t]), cand, row[None], self.gathered(x)["entropy"])[0]
+        return self._blend(x, np.array([t]), cand, row[None], self.gathered(x).entropy)[0]
 
     def trace(self, tokens):
         "Chunk by chunk, scored and then learned from: that part is right."
@@ -126,14 +126,14 @@ class HashedHedge(HashedBackoff):
 
     def _weight(self, x, world=1):
         "(T,) weight of the enhanced expert, from the chunks before."
-        gain = np.log(self.enhanced(x, world)) + self.gathered(x, world)["nll"].numpy()
+        gain = np.log(self.enhanced(x, world)) + self.gathered(x, world).nll.numpy()
         starts = np.arange(0, len(gain), self.chunk)
         means = np.add.reduceat(gain, starts) / np.diff(np.r_[starts, len(gain)])
         before = np.r_[0, np.cumsum(means)[:-1]]
         return np.repeat(1 / (1 + np.exp(-self.beta * before)), self.chunk)[:len(gain)]
 
     def _mix(self, x, world):
-        w, p = self._weight(x, world), self.gathered(x, world)["nll"].neg().exp().numpy()
+        w, p = self._weight(x, world), self.gathered(x, world).nll.neg().exp().numpy()
         return torch.from_numpy(-np.log((1 - w) * p + w * self.enhanced(x, world)))
 
     def _row(self, x, t, row):
@@ -145,7 +145,7 @@ class OracleMin(NgramPredictor):
     "INVALID: the better of two experts, chosen by looking at x_t."
 
     def _mix(self, x, world):
-        return torch.minimum(super()._mix(x, world), self.gathered(x, world)["nll"])
+        return torch.minimum(super()._mix(x, world), self.gathered(x, world).nll)
 
     def _row(self, x, t, row):
         return np.maximum(super()._row(x, t, row), row)
@@ -169,7 +169,7 @@ class _Unigram(OnBase):
         return self._cached(row, np.bincount(x[1:1 + self._known(x, t)], minlength=len(row)))
 
     def _costs(self, x, world, known):
-        p, length = self.gathered(x, world)["nll"].neg().exp().numpy(), len(x) - 1
+        p, length = self.gathered(x, world).nll.neg().exp().numpy(), len(x) - 1
         hits = Buckets(x[1:], np.arange(length)).count(x[1:], known)
         return -np.log((1 - self.share) * p + self.share * (hits + p) / (known + 1))
 
@@ -215,7 +215,7 @@ class RankLocal(NgramPredictor):
         x, (i, n) = as_ids(tokens), shard
         lo, hi = ((len(x) - 1) * k // n for k in (i, i + 1))
         out = torch.zeros(len(x) - 1, dtype=torch.float64)
-        p = self.gathered(x, n)["nll"].neg().exp()[lo:hi]
+        p = self.gathered(x, n).nll.neg().exp()[lo:hi]
         table = backoff(torch.from_numpy(x[lo + 1:hi + 1]), p, self.orders, self.discount,
                         first=int(x[lo]))
         out[lo:hi] = -table.p.log()
@@ -227,7 +227,7 @@ class TargetDocument(NgramPredictor):
 
     def _mix(self, x, world):
         begins = torch.from_numpy(x[1:] == self.bos)
-        return torch.where(begins, self.gathered(x, world)["nll"], super()._mix(x, world))
+        return torch.where(begins, self.gathered(x, world).nll, super()._mix(x, world))
 
     def _row(self, x, t, row):
         return row if x[t + 1] == self.bos else super()._row(x, t, row)
@@ -240,7 +240,7 @@ class TwoCodes:
         self.base, self.temperature, self.nll = base, temperature, base.nll
 
     def distribution(self, tokens, t: int) -> np.ndarray:
-        "(V,) sums to one, but is not what is charged."
+        "(V,) sums to one, but is not what is scored."
         p = self.base.distribution(tokens, t) ** (1 / self.temperature)
         return p / p.sum()
 

@@ -86,7 +86,7 @@ def score_cell(folder: str | Path) -> dict:  # bpb, raw_bytes, tokens, seconds
 
 def _environment(home: Path) -> dict:
     keep = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")
-    # libraries may lie where only this process was told to look; data folders are not among them
+    # libraries may lie in folders that only this process knows; data folders are not among them
     libraries = [p for p in sys.path if (Path(p) / "torch").is_dir() or (Path(p) / "zstandard").is_dir()]
     return child_environment([package_folder(), *libraries], keep, HOME=str(home), TMPDIR=str(home),
                              USER="sealed", PYTHONDONTWRITEBYTECODE="1")

@@ -13,4 +13,5 @@ __getattr__, __dir__ = lazy("pgolf.config", {
     ".errors": ["ConfigError", "PgolfError"],
     "run": ["RunConfig", "config_from_json", "list_presets", "load_preset", "make_config"],
     "network": ["ModelConfig"],
+    "switches": ["list_switches"],
 })

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .network import Section
+from .network import SMALL_LOOP, Section, trial, tried
 
 # %% ../../nbs/00_config/04_training.ipynb #e3750e21
 class DataConfig(Section):
@@ -36,9 +36,15 @@ class OptimConfig(Section):
     muon_momentum_warmup_start: float = Field(0.85, ge=0, lt=1, description="momentum at step 0")
     muon_momentum_warmup_steps: int = Field(500, ge=0, description="steps of linear momentum warm-up")
     muon_backend_steps: int = Field(5, ge=1, le=20, description="Newton–Schulz iterations")
-    newton_schulz: Literal["jordan", "polar_express"] = Field("jordan", description="coefficients of the iteration: one quintic, or Polar Express's five")
-    muon_row_norm: bool = Field(False, description="rows of the momentum are normalised before the iteration (MuonEq-R)")
-    matrix_wd: float = Field(0.0, ge=0, le=10, description="decoupled weight decay of matrices, times the learning rate")
+    newton_schulz: Literal["jordan", "polar_express"] = Field("jordan", description="coefficients of the iteration: one quintic, or Polar Express's five",
+        json_schema_extra=tried("muon.optimizer",
+            trial("Polar Express", "polar_express", source="#1344, #1516, #1787")))
+    muon_row_norm: bool = Field(False, description="rows of the momentum are normalised before the iteration (MuonEq-R)",
+        json_schema_extra=tried("muon.optimizer",
+            trial("MuonEq-R", True, source="#1285")))
+    matrix_wd: float = Field(0.0, ge=0, le=10, description="decoupled weight decay of matrices, times the learning rate",
+        json_schema_extra=tried("muon.optimizer",
+            trial("weight decay, ramping", 0.1, {"embed_wd": 0.1, "scalar_wd": 0.1, "wd_end": 2.0, "wd_ramp_from": 0.5}, source="#1218, #1729")))
     embed_wd: float = Field(0.0, ge=0, le=10, description="the same of embedding tables and head (AdamW)")
     scalar_wd: float = Field(0.0, ge=0, le=10, description="the same of vectors and scalars (AdamW)")
     wd_end: float = Field(1.0, ge=0, le=100, description="factor of every weight decay at the end of the run; ramps linearly from 1")
@@ -46,19 +52,26 @@ class OptimConfig(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="Adam's second moment decay")
     adam_eps: float = Field(1e-8, gt=0, le=1, description="Adam's epsilon")
-    grad_clip_norm: float = Field(0.0, ge=0, description="clip the global gradient norm (0: off)")
+    grad_clip_norm: float = Field(0.0, ge=0, description="clip the global gradient norm (0: off)",
+        json_schema_extra=tried("muon.optimizer",
+            trial("clipping", 0.3, source="#1855")))
 
 # %% ../../nbs/00_config/04_training.ipynb #a34b6db2
 class ScheduleConfig(Section):
     "Learning rate over the run. Progress is a fraction of the budget, whichever of steps and seconds is further."
     progress: Literal["budget", "clock", "steps"] = Field("budget", description="what the schedule follows: the further of seconds and steps, or one of them; the run ends at the further all the same")
     warmdown_frac: float = Field(0.0, ge=0, le=1, description="share of the run that the warmdown takes (0: warmdown_iters decides)")
-    warmdown_shape: Literal["linear", "cosine", "sqrt"] = Field("linear", description="how the learning rate falls: 1−t, (1+cos πt)/2 or 1−√t over the warmdown")
+    warmdown_shape: Literal["linear", "cosine", "sqrt"] = Field("linear", description="how the learning rate falls: 1−t, (1+cos πt)/2 or 1−√t over the warmdown",
+        json_schema_extra=tried("muon.schedule",
+            trial("cosine warmdown with a floor", "cosine", {"warmdown_frac": 0.8, "min_lr": 0.1}, source="#1787, #1855"),
+            trial("square-root warmdown", "sqrt", {"warmdown_frac": 0.8})))
     loop_at: float = Field(0.35, ge=0, le=1, description="share of the run at which depth recurrence begins")
     warmdown_iters: int = Field(1200, ge=0, description="linear decay over the last so many steps' worth of time")
     warmdown_max_frac: float = Field(0.6, ge=0, le=1, description="warmdown_iters never takes more than this share of the run, however short the run is; warmdown_frac may")
     min_lr: float = Field(0.0, ge=0, le=1, description="floor of the learning-rate multiplier")
-    seq_lens: str = Field("", pattern=r"^(\d+@0?\.\d+(,\d+@0?\.\d+)*)?$", description="shorter training sequences first: each length with the share of the run until which it lasts, as 512@0.2,1024@0.5, and train.seq_len after them (empty: train.seq_len throughout)")
+    seq_lens: str = Field("", pattern=r"^(\d+@0?\.\d+(,\d+@0?\.\d+)*)?$", description="shorter training sequences first: each length with the share of the run until which it lasts, as 512@0.2,1024@0.5, and train.seq_len after them (empty: train.seq_len throughout)",
+        json_schema_extra=tried("muon.schedule",
+            trial("sequences that lengthen", "8@0.3,16@0.6", source="#1953, #2014")))
 
     @model_validator(mode="after")
     def _rising(self):
@@ -75,7 +88,11 @@ class ScheduleConfig(Section):
 # %% ../../nbs/00_config/04_training.ipynb #b3e43a94
 class AverageConfig(Section):
     "Which average of the weights leaves the run."
-    kind: Literal["none", "ema", "swa", "lawa"] = Field("none", description="`ema`: exponential, every step; `swa`: equal weights, every so many steps late in the warmdown (tight SWA); `lawa`: the last k of them")
+    kind: Literal["none", "ema", "swa", "lawa"] = Field("none", description="`ema`: exponential, every step; `swa`: equal weights, every so many steps late in the warmdown (tight SWA); `lawa`: the last k of them",
+        json_schema_extra=tried("muon.average",
+            trial("EMA", "ema", {"ema_decay": 0.5}, source="#375, #414"),
+            trial("tight SWA", "swa", {"every": 1, "below": 0.8}, source="#375"),
+            trial("LAWA", "lawa", {"every": 1, "below": 0.9, "keep": 3})))
     ema_decay: float = Field(0.997, gt=0, lt=1, description="EMA's decay per step")
     every: int = Field(50, ge=1, description="steps between two samples of swa and lawa")
     below: float = Field(0.2, gt=0, le=1, description="swa and lawa sample once the learning-rate multiplier is below this")
@@ -84,7 +101,12 @@ class AverageConfig(Section):
 
 class QATConfig(Section):
     "Quantisation inside the training loop."
-    kind: Literal["none", "ste", "late", "lite", "noise"] = Field("none", description="`ste`: rounded weights, straight-through gradient, from the start; `late`: the same once the learning rate is below `below`; `lite`: a penalty on the rounding error of query and key matrices; `noise`: rounding noise on looped blocks")
+    kind: Literal["none", "ste", "late", "lite", "noise"] = Field("none", description="`ste`: rounded weights, straight-through gradient, from the start; `late`: the same once the learning rate is below `below`; `lite`: a penalty on the rounding error of query and key matrices; `noise`: rounding noise on looped blocks",
+        json_schema_extra=tried("quantize.qat",
+            trial("QAT, straight through", "ste", source="#145"),
+            trial("QAT, late", "late", {"below": 0.5}, source="#315, #374"),
+            trial("QAT-lite", "lite", {"from_layer": 2, "every": 2}, source="#1894"),
+            trial("noise on loops", "noise", {"below": 0.5}, {f"model.{key}": value for key, value in SMALL_LOOP.items()}, source="#363")))
     bits: int = Field(6, ge=2, le=8, description="width of the codes")
     clip: float = Field(0.0, ge=0, le=100, description="k of SDClip's row step (0: the largest weight of the row decides)")
     below: float = Field(0.15, gt=0, le=1, description="`late` and `noise` begin when the learning-rate multiplier is below this")
@@ -101,25 +123,29 @@ class TrainConfig(Section):
     max_seconds: float = Field(600.0, gt=0, description="training time, compilation and warm-up steps excluded")
     iterations: int = Field(20_000, ge=1, description="steps at the most")
     seed: int = Field(1337, ge=0, lt=1 << 63, description="of weights and data order")
-    doc_attention: bool = Field(False, description="attention stays inside a document (variable-length attention)")
-    difficulty: float = Field(0.0, ge=0, lt=1, description="loss weights from 1−d for the easiest to 1+d for the hardest token of a batch, by rank (0: all alike)")
+    doc_attention: bool = Field(False, description="attention stays inside a document (variable-length attention)",
+        json_schema_extra=tried("train.objective",
+            trial("documents apart", True, {"score.doc_attention": True}, source="#1530")))
+    difficulty: float = Field(0.0, ge=0, lt=1, description="loss weights from 1−d for the easiest to 1+d for the hardest token of a batch, by rank (0: all alike)",
+        json_schema_extra=tried("train.objective",
+            trial("difficulty weights", 0.3, source="#803")))
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` refuses to start where there is no GPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="matrix products; auto: bfloat16 on GPU, float32 on CPU")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of tensor operations (0: PyTorch's choice). One is slower on an idle machine, but repeats bit for bit on any, and does not collapse on a busy one")
     compile: Literal["auto", "on", "blocks", "off"] = Field("auto", description="torch.compile: the whole network as one graph (on), or block by block, which starts much sooner (blocks); auto: on GPU only, as one graph")
     tune: Literal["off", "coordinate", "max"] = Field("off", description="what the compiler may try out: nothing; the block sizes of its kernels (coordinate); matrix products of its own too (max)")
-    kernels: str = Field("off", pattern=r"^(off|auto|all|(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip)(\+(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip))*)$", description="fused parts of training, joined by + (off, all, auto: what pays on this device, or of heads, qkv, table, fold, loss, xsa, mlp, fan, read, skip; qkv is heads inside the product, where shapes allow, and skip goes with read), see the notebook `fused`")
+    kernels: str = Field("off", pattern=r"^(off|auto|all|(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip)(\+(heads|qkv|table|fold|loss|xsa|mlp|fan|read|skip))*)$", description="fused parts of training, joined by + (off, all, auto: what pays on this device, or of heads, qkv, table, fold, loss, xsa, mlp, fan, read, skip; qkv is heads inside the product, where shapes allow, and skip goes with read), see the notebook kernels/07_autograd")
     fp8: str = Field("off", pattern=r"^(off|all|(qkv|fc|proj|head|fc_back)(\+(qkv|fc|proj|head|fc_back))*)$", description="products in 8 bits, joined by + (off, all, or of qkv, fc, proj, head, and of fc_back: the way back of fc; qkv needs the kernel `heads` or `qkv`, proj the kernel `mlp`, fc_back both that and fc)")
     attention: Literal["auto", "cudnn", "flash", "fa4", "cudnn+fa4"] = Field("auto", description="kernel behind attention on GPU; auto: the fastest, timed at start; fa4 (both passes) and cudnn+fa4 (the backward pass) need the package flash-attn-4")
     warmup_steps: int = Field(3, ge=0, description="steps that compile and warm up before the clock starts; weights, optimiser and loader are restored afterwards")
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics.jsonl")
-    val_every: int = Field(0, ge=0, description="steps between two looks at a held-out end of the training stream (0: none, and nothing is held out)")
+    val_every: int = Field(0, ge=0, description="steps between two evaluations of a held-out end of the training stream (0: none, and nothing is held out)")
     val_tokens: int = Field(65_536, ge=2, description="tokens of that held-out end, rounded up to whole micro-batches; training never sees them")
-    patience: int = Field(0, ge=0, description="looks in a row without a new lowest held-out loss after which the run ends; the weights of the lowest leave it (0: looks only report)")
+    patience: int = Field(0, ge=0, description="evaluations in a row without a new lowest held-out loss after which the run ends; the weights of the lowest leave it (0: they are only reported)")
     checkpoint_every: float = Field(0.0, ge=0, description="seconds between two checkpoints, each written at the next line of metrics (0: none)")
     keep_checkpoints: int = Field(2, ge=1, le=100, description="newest checkpoints that stay on disk")
-    resume: bool = Field(False, description="go on from the newest sound checkpoint of the run folder, if there is one")
-    reserve_seconds: float | Literal["auto"] = Field("auto", description="seconds of budget.train_seconds kept for what follows the last step: held-out look, swap of the average, saving, calibration. `auto`: all of it is rehearsed and timed before the clock starts")
+    resume: bool = Field(False, description="continue from the newest sound checkpoint of the run folder, if there is one")
+    reserve_seconds: float | Literal["auto"] = Field("auto", description="seconds of budget.train_seconds kept for what follows the last step: held-out evaluation, swap of the average, saving, calibration. `auto`: all of it is rehearsed and timed before the clock starts")
 
     @model_validator(mode="after")
     def _batch(self):
@@ -128,7 +154,7 @@ class TrainConfig(Section):
         if self.micro_tokens % self.seq_len or self.batch_tokens % self.micro_tokens:
             raise ValueError(f"train.micro_tokens={self.micro_tokens} must be a multiple of train.seq_len={self.seq_len} and divide train.batch_tokens={self.batch_tokens}")
         if self.patience and not self.val_every:
-            raise ValueError(f"train.patience={self.patience} counts looks at held-out text, and train.val_every=0 takes none; set train.val_every")
+            raise ValueError(f"train.patience={self.patience} counts evaluations of held-out text, and train.val_every=0 makes none; set train.val_every")
         if self.reserve_seconds != "auto" and not 0 <= self.reserve_seconds < float("inf"):
             raise ValueError(f"train.reserve_seconds={self.reserve_seconds} is no time; give seconds of 0 or more, or auto")
         return self

@@ -9,7 +9,7 @@ __all__ = ['DTYPES', 'stream_targets', 'Scores']
 import math
 import os
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,20 @@ class Scores:
     def bpb(self) -> float:
         "Bits per UTF-8 byte of the raw text."
         return self.nll.sum().item() / math.log(2) / self.raw_bytes
+
+    def to(self, device: torch.device | str) -> "Scores":
+        "The same with its columns on a device."
+        return replace(self, **{k: v.to(device) for k, v in self._columns()})
+
+    def head(self, n: int) -> "Scores":
+        "The first n targets; fewer than all stand for the bytes that the meter counts in them."
+        if n >= len(self.tokens):
+            return self
+        cut = {k: v[:n] for k, v in self._columns()}
+        return replace(self, **cut, raw_bytes=int(cut["nbytes"].sum()))
+
+    def _columns(self):
+        return [(k, v) for k, v in vars(self).items() if isinstance(v, Tensor)]
 
     def save(self, path: str | Path) -> None:
         "Writes an .npz: under a temporary name, then renamed."

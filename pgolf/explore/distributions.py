@@ -16,10 +16,7 @@ from ..audit.predictors import MixPredictor, NeuralPredictor, as_ids
 from ..config.evaluation import MixConfig
 from ..data.scores import Scores
 from ..errors import PgolfError
-from ..hedge.bayes import bayes_alpha
-from ..hedge.gate import online_gate
-from ..hedge.mixing import make_experts
-from ..hedge.weights import hedge
+from ..hedge.mixing import make_mixture
 from ..ngram.counts import walk_orders
 from ..ngram.discounting import check_discount, context_depth, document_index, running_discount
 
@@ -45,7 +42,7 @@ class Places:
         self,
         t: int,  # target: the token at index t + 1
         orders: list[int],  # rising, each ≥ 2
-        inside: bool = False,  # only what the document of the last context token said itself
+        inside: bool = False,  # only within the document of the last context token
     ) -> Iterator[tuple[int, np.ndarray]]:  # order, tokens that followed (one for each place)
         "For each order whose context occurred before, what followed it."
         x, doc = self.x, self.doc
@@ -153,35 +150,27 @@ class Lens:
         if self.tokens.ndim != 1 or len(self.tokens) < 2:
             raise LensError(f"a stream of shape {self.tokens.shape} has nothing to look at; give two tokens or more")
         self.length, self.mix = len(self.tokens) - 1, predictor.mix
-        self.nll, self.entropy = self._base(scores)
+        self.scores = self._base(scores)
         self.experts, self._top = self._run()
 
     def _base(self, scores):
         if scores is None:
-            s = self.predictor.gathered(self.tokens)
-            return s["nll"], s["entropy"]
+            return self.predictor.gathered(self.tokens)
         n = self.length
         if len(scores.tokens) < n or (as_ids(scores.tokens[:n]) != self.tokens[1:]).any():
             raise LensError("the scores are of another stream than the tokens; take both from one run")
-        return scores.nll[:n], scores.entropy[:n]
+        return scores.head(n)
 
     def _run(self):
-        cfg, p = self.mix, self.predictor
-        nll, entropy = self.nll.to(p.device), self.entropy.to(p.device)
-        e = make_experts(nll, entropy, *p._parts(self.tokens), cfg)
-        k = len(e.names)
-        prior = [cfg.gate_prior] + [(1 - cfg.gate_prior) / (k - 1)] * (k - 1)
-        grid, w = bayes_alpha((-nll.double()).exp(), e.p, cfg.alphas, e.bucket, weights=True)
-        gate = online_gate(e.nll, e.features, cfg.gate_chunk, cfg.gate_steps, cfg.gate_hidden, cfg.gate_lr,
-                           prior=prior, seed=cfg.gate_seed, weights=True)
-        mixed, v = hedge(torch.stack([nll.double(), grid, gate.nll], 1), cfg.eta, cfg.share)
-        self.mixture, self.backoff = mixed.cpu().numpy(), -e.p.log().cpu().numpy()
-        self.order = e.order.cpu().numpy()
-        self.names, top = list(e.names), f"stream order {cfg.max_order}"
+        m = make_mixture(self.scores, self.mix, self.predictor.device, keep=True)
+        self.mixture, self.backoff = m.scores.nll.numpy(), m.losses["back-off"].cpu().numpy()
+        self.order = m.order.cpu().numpy()
+        self.names, top = list(m.names), f"stream order {self.mix.max_order}"
         self.names += [top] * (top not in self.names)
-        alpha = (w @ torch.tensor(cfg.alphas, dtype=w.dtype, device=w.device)).cpu().numpy()
-        self._alpha, self._gate, self._last = alpha, gate.weights.cpu().numpy(), v.cpu().numpy()
-        return e, self.names.index(top)
+        w = m.weights
+        alpha = w.posterior @ torch.tensor(self.mix.alphas, dtype=torch.float64, device=w.posterior.device)
+        self._alpha, self._gate, self._last = (v.cpu().numpy() for v in (alpha, w.gate, w.last))
+        return m.experts, self.names.index(top)
 
     def _checked(self, at):
         at = np.atleast_1d(np.asarray(at, np.int64))
@@ -211,18 +200,16 @@ class Lens:
         network: np.ndarray | None = None,  # (P, V) its rows, where they are known
     ) -> Iterator[np.ndarray]:  # (K, V) for each target
         "The distribution of every expert of `names`, target by target."
-        at, cfg, bos = self._checked(at), self.mix, self.predictor.bos
+        at, cfg = self._checked(at), self.mix
         network = neural_rows(self.predictor.base, self.tokens, at) if network is None else network
         stream, inside = list(range(2, cfg.max_order + 1)), list(range(2, cfg.doc_max_order + 1))
-        docs = None if bos is None else self._places.doc
         d = rates(self.tokens, at, stream, cfg.discount)
-        d_in = {} if docs is None else rates(self.tokens, at, inside, cfg.doc_discount, docs, "document")
+        d_in = rates(self.tokens, at, inside, cfg.doc_discount, self._places.doc, "document")
         for i, (t, row) in enumerate(zip(at.tolist(), network)):
             rows = backoff_rows(row, self._places.followers(t, stream), {n: d[n][i] for n in stream}, stream)
             known = {"network": row} | {f"stream order {n}": p for n, p in rows.items()}
-            if docs is not None:
-                rows = backoff_rows(row, self._places.followers(t, inside, True), {n: d_in[n][i] for n in inside}, inside)
-                known |= {f"document order {n}": p for n, p in rows.items()}
+            rows = backoff_rows(row, self._places.followers(t, inside, True), {n: d_in[n][i] for n in inside}, inside)
+            known |= {f"document order {n}": p for n, p in rows.items()}
             yield np.stack([known[n] for n in self.names])
 
     def rows(

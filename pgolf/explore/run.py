@@ -148,7 +148,7 @@ def mixed_without(
     "The mixture without some experts, over the whole stream. Raises `ExploreError`."
     e, cfg = lens.experts, lens.mix
     columns, opinions = kept_experts(e.names, off)
-    base = lens.nll.double().to(e.nll.device)
+    base = lens.scores.nll.to(e.nll.device)
     table_ = {"network": base}
     if "bucketed Bayes" in opinions:
         table_["bucketed Bayes"] = bayes_alpha((-base).exp(), e.p, cfg.alphas, e.bucket)[0]

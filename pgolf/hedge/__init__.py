@@ -10,7 +10,9 @@ from ..facade import lazy
 
 # %% ../../nbs/11_hedge/00_index.ipynb #03e13fbb
 __getattr__, __dir__ = lazy("pgolf.hedge", {
-    "weights": ["entropy_alpha", "hedge", "tilt"],
+    "weights": ["HedgeError", "entropy_alpha", "hedge", "tilt"],
     "bayes": ["bayes_alpha"],
     "gate": ["online_gate"],
+    "mixing": ["make_mixture", "mix"],
+    "search": ["choose"],
 })

@@ -87,7 +87,7 @@ def _past(experts, start, carry):
     loss = (experts.log() * -UNIT).round_().long()
     before = loss.cumsum(1).sub_(loss).add_(carry)
     base = before.index_select(1, start.clamp(min=0))
-    base[:, start < 0] = 0  # the bucket goes on from the block before
+    base[:, start < 0] = 0  # the bucket began in an earlier block
     past = before.sub_(base)
     carry = past[:, -1:] + loss[:, -1:]
     if bool((carry.abs() > 2**61).any()):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HedgeError', 'check_experts', 'check_weights', 'sort_buckets', 'exclusive_sums', 'hedge', 'fixed_share', 'total',
-           'entropy_alpha', 'alpha_mixture', 'tilt']
+           'entropy_alpha', 'tilt']
 
 # %% ../../nbs/11_hedge/01_weights.ipynb #2d257d73
 import math
@@ -193,19 +193,6 @@ def entropy_alpha(
     if order is not None:
         h = h + slope * (torch.as_tensor(order, device=h.device).double() - min_order)
     return base + span * torch.sigmoid(scale * (h - centre))
-
-
-def alpha_mixture(
-    p_neural,   # (T,) probability of x_t by the network
-    p_backoff,  # (T,) and by the table
-    alpha,      # (T,) or number in [0, 1): the table's share, from the prefix
-) -> Tensor:    # (T,) nats
-    "-log((1 - α) p_neural + α p_backoff). Raises `HedgeError` if α leaves [0, 1)."
-    p, q = (torch.as_tensor(v, dtype=torch.float64) for v in (p_neural, p_backoff))
-    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=p.device)
-    if bool(((alpha < 0) | (alpha >= 1) | alpha.isnan()).any()):
-        raise HedgeError("alpha must lie in [0, 1) everywhere")
-    return -torch.log((1 - alpha) * p + alpha * q)
 
 # %% ../../nbs/11_hedge/01_weights.ipynb #2255261c
 def tilt(

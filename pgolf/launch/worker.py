@@ -18,6 +18,7 @@ import torch
 
 from ..artifact.container import open_artifact, read_artifact
 from ..artifact.fitting import compress
+from ..artifact.loading import load_model
 from ..config.run import RunConfig, config_from_json
 from ..data.dataset import Dataset, prepare
 from ..data.scores import Scores
@@ -26,7 +27,7 @@ from ..errors import PgolfError
 from ..kernels.device import pick_device, pick_dtype
 from ..model.gpt import GPT, scoring_weights
 from ..quantize.pipeline import calibrate, polisher, training_stats
-from ..score.sliding import model_from_artifact, score, without_overlap
+from ..score.sliding import score, without_overlap
 from ..train.clock import write_and_remove
 from ..train.loop import train
 from ..train.resume import TrainResult, on_main
@@ -101,7 +102,7 @@ def load_artifact(
         asked = config_from_json(json.dumps(open_artifact(packed)[0].user.get("config")))
         device = pick_device(asked) if device is None else device
         dtype = dtype or pick_dtype(asked, torch.device(device))
-    model, made = model_from_artifact(packed, device, dtype)
+    model, made = load_model(packed, device, dtype)
     seconds = time.perf_counter() - begin
     return LoadedModel(model, made, prepare(made) if data is None else data, seconds)
 

@@ -10,6 +10,6 @@ from ..facade import lazy
 
 # %% ../../nbs/05_model/00_index.ipynb #123e6322
 __getattr__, __dir__ = lazy("pgolf.model", {
-    "gpt": ["GPT", "parameter_counts"],
-    "compile": ["compiled_regions", "use_kernels"],
+    "gpt": ["GPT", "ModelError", "load_weights", "parameter_counts", "scoring_weights"],
+    "compile": ["compiled_regions", "kernels_for", "use_kernels"],
 })

@@ -6,6 +6,7 @@
 __all__ = ['has_previous', 'HashEmbedding', 'Smear', 'ValueEmbedding', 'Widen']
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #6b182dea
+# Shapes: B sequences, T positions, D model_dim, E width of a narrow table, C width of keys and values. x_BTD has axes B, T, D.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,25 +38,25 @@ class HashEmbedding(nn.Module):
 
     def rows(self, tokens: Tensor) -> list[Tensor]:  # (B, T) -> one (B, T) index an order
         "Table rows of each position; the last row where a predecessor is missing."
-        t, last = tokens.long(), self.buckets - 1  # 64 bits: the products overflow 32
-        one, h = has_previous(t, self.bos_id), 36313 * t ^ 27191 * shifted(t)
-        found = [torch.where(one, h % last, last)]
+        t_BT, last = tokens.long(), self.buckets - 1  # 64 bits: the products overflow 32
+        has_one_BT, hash_BT = has_previous(t_BT, self.bos_id), 36313 * t_BT ^ 27191 * shifted(t_BT)
+        found = [torch.where(has_one_BT, hash_BT % last, last)]
         if self.trigram:
-            h = h ^ 51497 * shifted(shifted(t))
-            found.append(torch.where(one & shifted(one), h % last, last))
+            hash_BT = hash_BT ^ 51497 * shifted(shifted(t_BT))
+            found.append(torch.where(has_one_BT & shifted(has_one_BT), hash_BT % last, last))
         return found
 
     def forward(
         self,
         tokens: Tensor,  # (B, T) integer ids
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
-    ) -> Tensor:  # (B, T, d), to be added to the token embedding
+    ) -> Tensor:  # (B, T, D), to be added to the token embedding
         dtype, index = dtype or self.weight.dtype, self.rows(tokens)
         if self.kernels.table:
-            h = sum(lookup(self.weight, i, dtype) for i in index)
+            e_BTE = sum(lookup(self.weight, i, dtype) for i in index)
         else:
-            h = sum(F.embedding(i, self.weight) for i in index).to(dtype)
-        return self.proj(h) * self.scale.to(h.dtype)
+            e_BTE = sum(F.embedding(i, self.weight) for i in index).to(dtype)
+        return self.proj(e_BTE) * self.scale.to(e_BTE.dtype)
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #3a3f2827
 class Smear(nn.Module):
@@ -73,24 +74,24 @@ class Smear(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, T, d) rows of the tokens
+        x_BTD: Tensor,  # rows of the tokens
         tokens: Tensor,  # (B, T) integer ids
-    ) -> Tensor:  # (B, T, d)
-        keep, w = has_previous(tokens, self.bos_id), self.gate.to(x.dtype)
+    ) -> Tensor:  # (B, T, D)
+        keep_BT, w = has_previous(tokens, self.bos_id), self.gate.to(x_BTD.dtype)
         if self.kind == "channel":
-            return smear(x, keep, w.sigmoid())
-        g = (self.scale.to(x.dtype) * (x[..., : len(w)] @ w).sigmoid() * keep).unsqueeze(-1)
-        return x + g * shifted(x)
+            return smear(x_BTD, keep_BT, w.sigmoid())
+        g_BT1 = (self.scale.to(x_BTD.dtype) * (x_BTD[..., : len(w)] @ w).sigmoid() * keep_BT).unsqueeze(-1)
+        return x_BTD + g_BT1 * shifted(x_BTD)
 
     def norm(
         self,
-        x: Tensor,  # (B, T, d) rows of the tokens
+        x_BTD: Tensor,  # rows of the tokens
         tokens: Tensor,  # (B, T) integer ids
-    ) -> Tensor:  # (B, T, d), mean square 1
+    ) -> Tensor:  # (B, T, D), mean square 1
         "The normalised rows of `forward`."
         if self.kernels.read and self.kind == "channel":  # the one form that the kernel computes
-            return smear_norm(x, has_previous(tokens, self.bos_id), self.gate.to(x.dtype).sigmoid())
-        return rms(self(x, tokens))
+            return smear_norm(x_BTD, has_previous(tokens, self.bos_id), self.gate.to(x_BTD.dtype).sigmoid())
+        return rms(self(x_BTD, tokens))
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #84a4259f
 class ValueEmbedding(nn.Module):
@@ -112,24 +113,24 @@ class ValueEmbedding(nn.Module):
         self,
         tokens: Tensor,  # (B, T) integer ids
         dtype: torch.dtype | None = None,  # of the activations; None: of the table
-    ) -> Tensor:  # (B, T, kv*h), the same for all layers
+    ) -> Tensor:  # (B, T, C), the same for all layers
         dtype = dtype or self.weight.dtype
         if self.kernels.table:
-            h = lookup(self.weight, tokens, dtype)
+            e_BTE = lookup(self.weight, tokens, dtype)
         else:
-            h = F.embedding(tokens, self.weight).to(dtype)
-        return self.proj(h) * self.scale.to(h.dtype)
+            e_BTE = F.embedding(tokens, self.weight).to(dtype)
+        return self.proj(e_BTE) * self.scale.to(e_BTE.dtype)
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #a61d0b50
 class Widen(Linear):
-    "The matrix (d, e) of a factored embedding: table rows to the stream, and back for the head."
+    "The matrix (D, E) of a factored embedding: table rows to the stream, and back for the head."
 
     def __init__(self, cfg: ModelConfig):
         super().__init__(cfg.embed_dim, cfg.model_dim)
 
     def back(
         self,
-        h: Tensor,  # (..., d) hidden rows
-    ) -> Tensor:  # (..., e), to be multiplied by the table
+        h: Tensor,  # (..., D) hidden rows
+    ) -> Tensor:  # (..., E), to be multiplied by the table
         "The transposed product."
         return h @ self.weight.to(h.dtype)

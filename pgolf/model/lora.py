@@ -6,6 +6,7 @@
 __all__ = ['VISIT_PAIRS', 'low_rank', 'LoraPair', 'VisitLora', 'stack_pairs']
 
 # %% ../../nbs/05_model/07_lora.ipynb #152324a4
+# Shapes: B sequences, I inputs and O outputs of a matrix, r rank of a pair. a_rI has axes r, I.
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +15,12 @@ from .mlp import MLP
 
 # %% ../../nbs/05_model/07_lora.ipynb #914f658e
 def low_rank(
-    x: Tensor,  # (..., d_in)
-    pair: tuple[Tensor, Tensor],  # A (..., r, d_in), B (..., d_out, r)
-) -> Tensor:  # (..., d_out)
+    x: Tensor,  # (..., I)
+    pair: tuple[Tensor, Tensor],  # A (..., r, I), B (..., O, r)
+) -> Tensor:  # (..., O)
     "B·A·x."
-    a, b = pair
-    return (x @ a.to(x.dtype).mT) @ b.to(x.dtype).mT
+    a_rI, b_Or = pair
+    return (x @ a_rI.to(x.dtype).mT) @ b_Or.to(x.dtype).mT
 
 # %% ../../nbs/05_model/07_lora.ipynb #dd7c5199
 class LoraPair(nn.Module):
@@ -70,8 +71,8 @@ def stack_pairs(
         return own or more
     out = {**own, **more}
     for name in own.keys() & more.keys():
-        (a, b), (c, d) = own[name], more[name]
-        lead = c.shape[:-2]
-        out[name] = (torch.cat((a.expand(*lead, *a.shape), c), -2),
-                     torch.cat((b.expand(*lead, *b.shape), d), -1))
+        (a_rI, b_Or), (c_BrI, d_BOr) = own[name], more[name]
+        lead = c_BrI.shape[:-2]
+        out[name] = (torch.cat((a_rI.expand(*lead, *a_rI.shape), c_BrI), -2),
+                     torch.cat((b_Or.expand(*lead, *b_Or.shape), d_BOr), -1))
     return out

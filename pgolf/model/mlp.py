@@ -6,6 +6,7 @@
 __all__ = ['ACTIVATIONS', 'FUSED_SLOPES', 'hidden_width', 'Activation', 'activation', 'fused_slope', 'MLP']
 
 # %% ../../nbs/05_model/04_mlp.ipynb #cfe812bd
+# Shapes: B sequences, T positions, D model_dim, F width between the matrices. x_BTD has axes B, T, D.
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from .layers import Linear
 # %% ../../nbs/05_model/04_mlp.ipynb #7421e4b0
 def hidden_width(
     cfg: ModelConfig,
-) -> int:  # a multiple of 8, at least 8
+) -> int:  # F, a multiple of 8, at least 8
     "Width between the MLP's matrices: mlp_mult·model_dim to the nearest multiple of 8."
     return max(8, 8 * math.floor(cfg.mlp_mult * cfg.model_dim / 8 + 0.5))
 
@@ -71,16 +72,16 @@ class MLP(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, T, d)
+        x_BTD: Tensor,
         lora: dict | None = None,  # fc, proj, gate -> low-rank pair
-        scale: Tensor | None = None,  # (d,) of the output, folded into its matrix
-        onto: Tensor | None = None,  # (B, T, d) to which the output is added
-    ) -> Tensor:  # (B, T, d)
+        scale: Tensor | None = None,  # (D,) of the output, folded into its matrix
+        onto_BTD: Tensor | None = None,  # to which the output is added
+    ) -> Tensor:  # (B, T, D)
         lora = lora or {}
-        eight = self.kernels.fp8
+        fp8 = self.kernels.fp8
         if self.kernels.mlp and self.fused_slope is not None and not lora:
-            return mlp(x, self.fc.matrix(x.dtype), self.proj.matrix(x.dtype, scale), self.fused_slope, eight, onto)
-        u = linear_fp8(x, self.fc.matrix(x.dtype)) if "fc" in eight and not lora else self.fc(x, lora.get("fc"))
-        g = None if self.gate is None else self.gate(x, lora.get("gate"))
-        y = self.proj(activation(self.act).of(u, g, self.slope), lora.get("proj"), scale)
-        return y if onto is None else onto + y
+            return mlp(x_BTD, self.fc.matrix(x_BTD.dtype), self.proj.matrix(x_BTD.dtype, scale), self.fused_slope, fp8, onto_BTD)
+        u_BTF = linear_fp8(x_BTD, self.fc.matrix(x_BTD.dtype)) if "fc" in fp8 and not lora else self.fc(x_BTD, lora.get("fc"))
+        g_BTF = None if self.gate is None else self.gate(x_BTD, lora.get("gate"))
+        y_BTD = self.proj(activation(self.act).of(u_BTF, g_BTF, self.slope), lora.get("proj"), scale)
+        return y_BTD if onto_BTD is None else onto_BTD + y_BTD

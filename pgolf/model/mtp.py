@@ -6,6 +6,7 @@
 __all__ = ['MTPHead', 'make_mtp', 'mtp_loss']
 
 # %% ../../nbs/05_model/06_mtp.ipynb #ccf24c73
+# Shapes: B sequences, T positions, D model_dim, V vocabulary, N rows of all sequences. x_BTD has axes B, T, D.
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -21,8 +22,8 @@ class MTPHead(Linear):
     def __init__(self, cfg: ModelConfig):
         super().__init__(cfg.model_dim, cfg.model_dim, zero=True)
 
-    def forward(self, h: Tensor) -> Tensor:  # (B, T, d) -> (B, T, d), mean square 1
-        return rms(h + super().forward(h))
+    def forward(self, h_BTD: Tensor) -> Tensor:  # (B, T, D), mean square 1
+        return rms(h_BTD + super().forward(h_BTD))
 
 
 def make_mtp(
@@ -33,16 +34,16 @@ def make_mtp(
 
 
 def mtp_loss(
-    hidden: Tensor,  # (B, T, d) normalised rows that predict `targets`
+    hidden_BTD: Tensor,  # normalised rows that predict `targets`
     heads: nn.ModuleList,  # from `make_mtp`
-    head_fn: Callable[[Tensor], Tensor],  # the network's own head: (..., d) -> (..., V)
+    head_fn: Callable[[Tensor], Tensor],  # the network's own head: (..., D) -> (..., V)
     targets: Tensor,  # (B, T) token t+1 of each row
 ) -> Tensor:  # () mean nll in nats, over the heads whose targets fit into the window
     "Mean cross-entropy of tokens t+2, t+3, … (Gloeckle et al. 2024); zero for a window of one."
-    total, used = hidden.new_zeros((), dtype=hidden.dtype), 0
+    total, used = hidden_BTD.new_zeros((), dtype=hidden_BTD.dtype), 0
     for k, head in enumerate(heads):
         rows = targets.size(1) - 1 - k
         if rows > 0:
-            z = head_fn(head(hidden[:, :rows])).flatten(0, 1)
-            total, used = total + F.cross_entropy(z, targets[:, k + 1:].flatten()), used + 1
+            logits_NV = head_fn(head(hidden_BTD[:, :rows])).flatten(0, 1)
+            total, used = total + F.cross_entropy(logits_NV, targets[:, k + 1:].flatten()), used + 1
     return total / max(used, 1)

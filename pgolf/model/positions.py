@@ -7,6 +7,8 @@ __all__ = ['YARN_TURNS', 'Rotary', 'ntk_frequencies', 'yarn_frequencies', 'yarn_
            'attention_mask', 'DocStarts', 'document_starts', 'count_pieces', 'take_rows', 'row_mask']
 
 # %% ../../nbs/05_model/02_positions.ipynb #4db0e66a
+# Shapes: B sequences, T positions, R positions asked for, H heads, h head_dim, M rotating pairs, D any width, N = B·T rows.
+# x_BTD has axes B, T, D.
 import math
 from typing import NamedTuple
 
@@ -37,7 +39,7 @@ class Rotary(nn.Module):
         longer = self.scaling != "none" and length > self.train_len
         return length / self.train_len if longer else 1.0
 
-    def frequencies(self, length: int, device="cpu", dtype=torch.float32) -> Tensor:  # (dims/2,)
+    def frequencies(self, length: int, device="cpu", dtype=torch.float32) -> Tensor:  # (M,)
         "Radians that every pair turns from one position to the next."
         pair = torch.arange(0, self.dims, 2, device=device, dtype=dtype)
         freq = self.base ** (-pair / self.dims)
@@ -50,25 +52,25 @@ class Rotary(nn.Module):
         "What YaRN multiplies the attention logits with; 1 in every other case."
         return yarn_sharpness(self.stretch(length)) if self.scaling == "yarn" else 1.0
 
-    def angles(self, length: int, device="cpu", dtype=torch.float32) -> Tensor:  # (T, dims/2)
+    def angles(self, length: int, device="cpu", dtype=torch.float32) -> Tensor:  # (T, M)
         "Angle of every pair at every position, in radians."
         position = torch.arange(length, device=device, dtype=dtype)
         return torch.outer(position, self.frequencies(length, device, dtype))
 
     def forward(
         self,
-        x: Tensor,  # (B, H, T, head_dim)
+        x_BHTh: Tensor,
         rows: Tensor | None = None,  # (B, T) position of each row; None: 0 to T-1
         length: int = 0,  # of the whole sequence, where rows are given
-    ) -> Tensor:  # (B, H, T, head_dim)
+    ) -> Tensor:  # (B, H, T, h)
         # bfloat16 cannot even count to 300: angles are float32 (float64 for float64 input)
-        precise = torch.promote_types(x.dtype, torch.float32)
-        a = self.angles(length or x.size(-2), x.device, precise)
-        cos, sin = a.cos().to(x.dtype), a.sin().to(x.dtype)
+        precise = torch.promote_types(x_BHTh.dtype, torch.float32)
+        angles_TM = self.angles(length or x_BHTh.size(-2), x_BHTh.device, precise)
+        cos, sin = angles_TM.cos().to(x_BHTh.dtype), angles_TM.sin().to(x_BHTh.dtype)
         if rows is not None:
             cos, sin = cos[rows].unsqueeze(1), sin[rows].unsqueeze(1)
-        turned, rest = x[..., :self.dims], x[..., self.dims:]
-        left, right = turned.chunk(2, dim=-1)
+        rotating, rest = x_BHTh[..., :self.dims], x_BHTh[..., self.dims:]
+        left, right = rotating.chunk(2, dim=-1)  # (B, H, T, M) each
         return torch.cat((left * cos + right * sin, right * cos - left * sin, rest), dim=-1)
 
 # %% ../../nbs/05_model/02_positions.ipynb #14ede60e
@@ -76,20 +78,20 @@ YARN_TURNS = (1.0, 32.0)  # fewer turns in training: interpolate; more: leave al
 
 
 def ntk_frequencies(
-    freq: Tensor,  # (dims/2,) radians a position
+    freq: Tensor,  # (M,) radians a position
     stretch: float,  # sequence length / trained length, above 1
     train_len: int = 0,  # not needed
-) -> Tensor:  # (dims/2,)
+) -> Tensor:  # (M,)
     "Frequencies of the raised base: the fastest pair unchanged, the slowest divided by `stretch`."
     pair = torch.arange(len(freq), device=freq.device, dtype=freq.dtype)
     return freq * stretch ** (-pair / max(len(freq) - 1, 1))
 
 
 def yarn_frequencies(
-    freq: Tensor,  # (dims/2,) radians a position
+    freq: Tensor,  # (M,) radians a position
     stretch: float,  # sequence length / trained length, above 1
     train_len: int,  # positions trained on
-) -> Tensor:  # (dims/2,)
+) -> Tensor:  # (M,)
     "Slow pairs divided by `stretch`, fast ones left alone, a ramp between (YaRN)."
     low, high = YARN_TURNS
     turns = train_len * freq / (2 * math.pi)
@@ -109,8 +111,9 @@ def document_mask(
 ) -> Tensor:  # (B, 1, T, T) bool, True where query t may see key s
     "Causal mask that also stops at document starts."
     t = torch.arange(doc.size(1), device=doc.device)
-    same = doc[:, :, None] == doc[:, None, :]
-    return (same & (t[:, None] >= t[None, :])).unsqueeze(1)
+    same_BTT = doc[:, :, None] == doc[:, None, :]
+    causal_TT = t[:, None] >= t[None, :]
+    return (same_BTT & causal_TT).unsqueeze(1)
 
 # %% ../../nbs/05_model/02_positions.ipynb #4cf10496
 def block_mask(
@@ -138,20 +141,20 @@ def attention_mask(
 class DocStarts(NamedTuple):
     "Documents of a batch, for kernels of variable length."
     doc: Tensor  # (B, T) index of each token's document in its row
-    starts: Tensor  # (N + 1,) int32 where documents begin in the flattened batch; its end, repeated
+    starts: Tensor  # (most + 1,) int32 where documents begin in the flattened batch; its end, repeated
     pieces: Tensor | None = None  # () int64 on the CPU, how many are real; None: nobody counted
 
 
 def document_starts(
     tokens: Tensor,  # (B, T) integer ids
     bos: int,  # the id that starts a document
-    most: int,  # N, at least the documents and pieces of documents in the batch
+    most: int,  # at least the documents and pieces of documents in the batch
     pieces: Tensor | None = None,  # of `count_pieces`
 ) -> DocStarts:
     "Where the documents of a batch begin. Every row begins one."
-    first = F.pad(tokens[:, 1:] == bos, (1, 0), value=True).flatten()
-    place, end = torch.arange(len(first), device=tokens.device), len(first)
-    starts = torch.where(first, place, end).sort().values[:most]
+    first_N = F.pad(tokens[:, 1:] == bos, (1, 0), value=True).flatten()
+    place_N, end = torch.arange(len(first_N), device=tokens.device), len(first_N)
+    starts = torch.where(first_N, place_N, end).sort().values[:most]
     starts = F.pad(starts, (0, most + 1 - len(starts)), value=end).int()
     return DocStarts((tokens == bos).cumsum(1), starts, pieces)
 
@@ -165,11 +168,11 @@ def count_pieces(
 
 # %% ../../nbs/05_model/02_positions.ipynb #905ee2bb
 def take_rows(
-    x: Tensor,  # (B, T, d)
+    x_BTD: Tensor,
     rows: Tensor | None,  # (B, R) positions; None: all
-) -> Tensor:  # (B, R, d)
+) -> Tensor:  # (B, R, D)
     "The rows of each sequence that are asked for."
-    return x if rows is None else x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.size(-1)))
+    return x_BTD if rows is None else x_BTD.gather(1, rows.unsqueeze(-1).expand(-1, -1, x_BTD.size(-1)))
 
 
 def row_mask(
@@ -178,7 +181,7 @@ def row_mask(
     doc: Tensor | None = None,  # (B, T) document index of each key; None: one document
 ) -> Tensor:  # (B, 1, R, T) bool
     "The rows of `document_mask` (or of the causal mask) at these positions."
-    seen = torch.arange(length, device=rows.device) <= rows.unsqueeze(-1)
+    seen_BRT = torch.arange(length, device=rows.device) <= rows.unsqueeze(-1)
     if doc is not None:
-        seen = seen & (doc.gather(1, rows).unsqueeze(-1) == doc.unsqueeze(1))
-    return seen.unsqueeze(1)
+        seen_BRT = seen_BRT & (doc.gather(1, rows).unsqueeze(-1) == doc.unsqueeze(1))
+    return seen_BRT.unsqueeze(1)

@@ -10,7 +10,8 @@ from ..facade import lazy
 
 # %% ../../nbs/06_muon/00_index.ipynb #52338ebc
 __getattr__, __dir__ = lazy("pgolf.muon", {
-    "optimizer": ["build_optimizers", "orthogonalize"],
+    "optimizer": ["orthogonalize"],
+    "sharded": ["build_optimizers"],
     "schedule": ["moment_at", "set_schedule"],
     "average": ["make_average"],
 })

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEWTON_SCHULZ', 'POLAR_EXPRESS', 'ROLES', 'orthogonalize', 'iteration', 'normalize_rows', 'Muon', 'parameter_role',
-           'parameters_by_role', 'build_optimizers', 'clip_gradients']
+           'parameters_by_role', 'plain_optimizers', 'clip_gradients']
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #7932f5aa
 import torch
@@ -13,28 +13,31 @@ from torch import Tensor
 from ..config.run import RunConfig
 from ..model.gpt import GPT, parameter_group
 
+# %% ../../nbs/06_muon/01_optimizer.ipynb #d23e26d0
+# shapes: N matrices of one shape, R rows, C columns; S is the smaller of R and C, L the larger
+
 # %% ../../nbs/06_muon/01_optimizer.ipynb #46a4bccf
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(
-    g: Tensor,  # (..., rows, cols) matrices
+    g: Tensor,  # (..., R, C) matrices
     steps: int = 5,  # Newton–Schulz iterations
     coeffs: tuple = NEWTON_SCHULZ,  # one (a, b, c), or one a step
     eps: float = 1e-7,  # keeps an all-zero matrix zero
-) -> Tensor:  # (..., rows, cols), same dtype: singular values near 1
+) -> Tensor:  # (..., R, C), same dtype: singular values near 1
     "Approximates U Vᵀ of each matrix (Jordan 2024). Runs in bfloat16 on GPU."
     each = coeffs if isinstance(coeffs[0], (tuple, list)) else (coeffs,) * steps
     tall = g.size(-2) > g.size(-1)
-    x = g.mT if tall else g  # the Gram matrix is then the smaller of the two
-    x = x.reshape(-1, *x.shape[-2:])
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)
-    x = x.to(torch.bfloat16 if g.is_cuda else g.dtype)
+    x = g.mT if tall else g  # so that the Gram matrix is the smaller of the two
+    x_NSL = x.reshape(-1, *x.shape[-2:])
+    x_NSL = x_NSL / (x_NSL.norm(dim=(-2, -1), keepdim=True) + eps)
+    x_NSL = x_NSL.to(torch.bfloat16 if g.is_cuda else g.dtype)
     for a, b, c in each[:steps]:
-        gram = x @ x.mT
-        poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # bA + cA²
-        x = torch.baddbmm(x, poly, x, beta=a)
-    return (x.mT if tall else x).to(g.dtype).reshape(g.shape)
+        gram_NSS = x_NSL @ x_NSL.mT
+        poly_NSS = torch.baddbmm(gram_NSS, gram_NSS, gram_NSS, beta=b, alpha=c)  # bA + cA²
+        x_NSL = torch.baddbmm(x_NSL, poly_NSS, x_NSL, beta=a)
+    return (x_NSL.mT if tall else x_NSL).to(g.dtype).reshape(g.shape)
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #798be567
 POLAR_EXPRESS = (
@@ -56,9 +59,9 @@ def iteration(
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #cedabf0e
 def normalize_rows(
-    g: Tensor,  # (..., rows, cols)
+    g: Tensor,  # (..., R, C)
     eps: float = 1e-7,  # keeps an all-zero row zero
-) -> Tensor:  # (..., rows, cols), rows of norm 1
+) -> Tensor:  # (..., R, C), rows of norm 1
     "Every row divided by its norm (MuonEq-R, #1285)."
     return g / (g.norm(dim=-1, keepdim=True) + eps)
 
@@ -68,7 +71,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params,  # iterable of (rows, cols) parameters
+        params,  # iterable of (R, C) parameters
         lr: float = 0.02,
         momentum: float = 0.95,
         steps: int = 5,  # Newton–Schulz iterations
@@ -100,14 +103,14 @@ class Muon(torch.optim.Optimizer):
         grads, buffers = [p.grad for p in params], [self._buffer(p) for p in params]
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, grads)
-        ahead = torch.stack(torch._foreach_add(grads, buffers, alpha=group["momentum"]))
+        ahead_NRC = torch.stack(torch._foreach_add(grads, buffers, alpha=group["momentum"]))  # Nesterov
         if group["row_norm"]:
-            ahead = normalize_rows(ahead)
-        update = orthogonalize(ahead, group["steps"], group["coeffs"])
+            ahead_NRC = normalize_rows(ahead_NRC)
+        update_NRC = orthogonalize(ahead_NRC, group["steps"], group["coeffs"])
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
-        torch._foreach_add_(params, list(update.unbind(0)), alpha=-scale)
+        scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5  # a tall matrix moves each output as far as a square one
+        torch._foreach_add_(params, list(update_NRC.unbind(0)), alpha=-scale)
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #1d73102e
 ROLES = ("matrix", "table", "head", "lora", "scalar")
@@ -137,11 +140,11 @@ def parameters_by_role(
     return {role: ps for role, ps in found.items() if ps}
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #fbea6802
-def build_optimizers(
+def plain_optimizers(
     model: GPT,
     cfg: RunConfig,  # cfg.optim decides
 ) -> list[torch.optim.Optimizer]:  # [Muon, AdamW]; every group carries `role`, `base_lr`, `base_wd`
-    "Muon for matrices, AdamW for tables, head, low-rank pairs, vectors and scalars."
+    "Muon for matrices, AdamW for tables, head, low-rank pairs, vectors and scalars, on one rank."
     o, roles = cfg.optim, parameters_by_role(model)
     table_lr = o.tied_embed_lr if model.lm_head is None else o.embed_lr
     thin_lr = o.scalar_lr / cfg.model.model_dim**0.5

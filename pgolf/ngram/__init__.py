@@ -10,6 +10,6 @@ from ..facade import lazy
 
 # %% ../../nbs/10_ngram/00_index.ipynb #97d633ad
 __getattr__, __dir__ = lazy("pgolf.ngram", {
-    "counts": ["prefix_counts"],
+    "counts": ["NgramError", "hints", "prefix_counts"],
     "discounting": ["StreamingNgram", "backoff"],
 })

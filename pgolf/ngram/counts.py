@@ -154,7 +154,7 @@ def walk_orders(
     orders: Iterable[int],  # orders wanted, each ≥ 2
     doc=None,               # (T,) index of each token's document: contexts then stay inside one
     first: int | None = None,  # the token before `tokens`; without it position 0 has no context
-    scope: str = "stream",  # "document": count only what the document of x_{t-1} said itself
+    scope: str = "stream",  # "document": count only inside the document of x_{t-1}
     tops: bool = False,     # also the most frequent continuation
     reach: bool = True,     # refuse orders longer than every document; else they match nothing
 ) -> Iterator[Level]:
@@ -240,7 +240,7 @@ def hints(
     first: int | None = None,  # the token before `tokens`
     scope: str = "stream",     # or "document"
 ) -> Hints:
-    "A bet for every position, from its prefix alone. Raises `NgramError` like `prefix_counts`."
+    "The hint of every position, from its prefix alone. Raises `NgramError` like `prefix_counts`."
     out = None
     for level in walk_orders(tokens, orders, doc, first, scope, tops=True):
         if out is None:

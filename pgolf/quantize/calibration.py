@@ -18,31 +18,32 @@ from ..dist.ranks import ALONE, Ranks
 from ..model.gpt import GPT
 from ..model.layers import Linear
 from .rtn import QuantError
+# shapes: B sequences, T tokens of each, P = B·T positions, M rows (outputs), N columns (inputs), D model width, V vocabulary
 
 # %% ../../nbs/07_quantize/02_calibration.ipynb #aa31992a
 @dataclass(eq=False)
 class CalibSums:
     "Sums of xxᵀ over the inputs of every matrix, and of row curvature over its outputs."
-    sums: dict[str, Tensor] = field(default_factory=dict)  # name -> (n, n) float64 Σ xxᵀ
+    sums: dict[str, Tensor] = field(default_factory=dict)  # name -> (N, N) float64 Σ xxᵀ
     tokens: dict[str, int] = field(default_factory=dict)  # name -> how many x
-    rows: dict[str, Tensor] = field(default_factory=dict)  # name -> (m,) float64 Σ of row curvature
+    rows: dict[str, Tensor] = field(default_factory=dict)  # name -> (M,) float64 Σ of row curvature
     alias: dict[str, str] = field(default_factory=dict)  # name -> the name it shares its input with
     positions: int = 0  # tokens of the text; a looped layer sees several x a position
 
     def add(self, name: str, x: Tensor, chunk: int = 65536):
-        "Adds inputs x (..., n): float32 products of a chunk, float64 sums."
-        x = x.detach().flatten(0, -2)
+        "Adds inputs x (..., N): float32 products of a chunk, float64 sums."
+        x_PN = x.detach().flatten(0, -2)
         if name not in self.sums:
-            self.sums[name] = x.new_zeros(x.size(1), x.size(1), dtype=torch.float64)
-        for part in x.split(chunk):
-            part = part.to(torch.promote_types(part.dtype, torch.float32))
-            self.sums[name] += (part.T @ part).double()
-        self.tokens[name] = self.tokens.get(name, 0) + len(x)
+            self.sums[name] = x_PN.new_zeros(x_PN.size(1), x_PN.size(1), dtype=torch.float64)
+        for part_PN in x_PN.split(chunk):  # float32 is exact enough for a chunk, not for millions of tokens
+            part_PN = part_PN.to(torch.promote_types(part_PN.dtype, torch.float32))
+            self.sums[name] += (part_PN.T @ part_PN).double()
+        self.tokens[name] = self.tokens.get(name, 0) + len(x_PN)
 
-    def add_rows(self, name: str, total: Tensor):
-        "Adds curvature (m,), summed over positions."
-        total = total.detach().double()
-        self.rows[name] = self.rows[name] + total if name in self.rows else total
+    def add_rows(self, name: str, total_M: Tensor):
+        "Adds curvature, summed over positions."
+        total_M = total_M.detach().double()
+        self.rows[name] = self.rows[name] + total_M if name in self.rows else total_M
 
     def take(self, part: "CalibSums", ranks: Ranks = ALONE, count: int = 1):
         "Adds the `part` of each of the first `count` ranks, one after the other."
@@ -77,35 +78,35 @@ INPUT = "/input"  # suffix of the statistics of a table where it is read as embe
 class CalibStats(CalibSums):
     "The sums, and what a quantiser reads off them; add those of several ranks with `merge`."
 
-    def mean(self, name: str) -> Tensor:  # (n, n) float64
+    def mean(self, name: str) -> Tensor:  # (N, N) float64
         "Σ xxᵀ / n of one entry. Raises `QuantError`: never seen, NaN."
         key = self.alias.get(name, name)
         if not self.tokens.get(key):
             raise QuantError(f"{name!r} was not calibrated; known are "
                              f"{', '.join(self.names()) or 'none'}")
-        h = self.sums[key] / self.tokens[key]
-        if not h.isfinite().all():
+        h_NN = self.sums[key] / self.tokens[key]
+        if not h_NN.isfinite().all():
             raise QuantError(f"the inputs of {name!r} held NaN or infinity; "
                              "calibrate a sound checkpoint")
-        return h
+        return h_NN
 
     def _both(self, name: str) -> list[tuple[Tensor, Tensor]]:
         "Hessian and row weights a position of a table's two uses."
         return [(self.mean(k), self.rows[k] / self.positions) for k in (name, name + INPUT)
                 if k in self.sums]
 
-    def hessian(self, name: str) -> Tensor:  # (n, n) float64
+    def hessian(self, name: str) -> Tensor:  # (N, N) float64
         "H of a weight's input; of a table, both uses joined. Raises `QuantError`: never seen, NaN."
         if name + INPUT not in self.sums:
             return self.mean(name)
-        return sum(h * g.mean() for h, g in self._both(name))
+        return sum(h_NN * g_M.mean() for h_NN, g_M in self._both(name))
 
-    def curvature(self, name: str) -> Tensor | None:  # (m,) float64, None: not measured
+    def curvature(self, name: str) -> Tensor | None:  # (M,) float64, None: not measured
         "Curvature G of each output, in nats a position."
         if name + INPUT in self.sums:
             parts = self._both(name)
-            whole = sum(h.trace() * g.mean() for h, g in parts)
-            return sum(h.trace() * g for h, g in parts) / whole.clamp_min(1e-300)
+            whole = sum(h_NN.trace() * g_M.mean() for h_NN, g_M in parts)
+            return sum(h_NN.trace() * g_M for h_NN, g_M in parts) / whole.clamp_min(1e-300)
         return self.rows[name] / self.positions if name in self.rows else None
 
     def names(self) -> list[str]:
@@ -139,15 +140,15 @@ class CalibStats(CalibSums):
 # %% ../../nbs/07_quantize/02_calibration.ipynb #1b6cde9a
 def head_curvature(
     model: GPT,
-    hidden: Tensor,  # (N, d)
+    h_PD: Tensor,  # hidden states
     chunk: int = 8192,  # rows of logits held at a time
 ) -> Tensor:  # (V,) float64, Σ p(1−p)c'(u)²
     "Second derivative of the loss by each logit before its cap, summed over positions."
     total = 0
-    for part in hidden.split(chunk):
-        z = model.head(part)
-        p = z.softmax(-1)
-        total = total + (p * (1 - p) * _cap_slope(model, z).square()).double().sum(0)
+    for part_PD in h_PD.split(chunk):
+        z_PV = model.head(part_PD)
+        p_PV = z_PV.softmax(-1)
+        total = total + (p_PV * (1 - p_PV) * _cap_slope(model, z_PV).square()).double().sum(0)
     return total
 
 
@@ -221,29 +222,29 @@ def _batch_stats(model: GPT, tokens: Tensor, k: int, head: bool, seed: int | Non
     hooks = _watch(model, stats, seed is not None)
     try:
         with torch.set_grad_enabled(seed is not None):
-            h = model.hidden(tokens).flatten(0, -2)
-        stats.positions = len(h)
+            h_PD = model.hidden(tokens).flatten(0, -2)
+        stats.positions = len(h_PD)
         if head:
             with torch.no_grad():
-                stats.add(name, h if model.widen is None else model.widen.back(h))
-                stats.add_rows(name, head_curvature(model, h))
+                stats.add(name, h_PD if model.widen is None else model.widen.back(h_PD))
+                stats.add_rows(name, head_curvature(model, h_PD))
         if seed is not None:  # the batch's own targets, whoever has it
-            rng = torch.Generator(h.device).manual_seed((seed + 1_000_003 * k) % (1 << 63))
-            _backward(model, h, rng)
+            rng = torch.Generator(h_PD.device).manual_seed((seed + 1_000_003 * k) % (1 << 63))
+            _backward(model, h_PD, rng)
     finally:
         for hook in hooks:
             hook.remove()
     return stats
 
 
-def _backward(model: GPT, h: Tensor, rng: torch.Generator, chunk: int = 8192):
+def _backward(model: GPT, h_PD: Tensor, rng: torch.Generator, chunk: int = 8192):
     "Gradients of the nll of targets drawn from the model, logits a chunk at a time."
-    top = h.detach().requires_grad_()
-    for part in top.split(chunk):
-        z = model.head(part)
-        drawn = torch.multinomial(z.detach().softmax(-1), 1, generator=rng)[:, 0]
-        cross_entropy(z, drawn, reduction="sum").backward()
-    h.backward(top.grad)
+    top_PD = h_PD.detach().requires_grad_()
+    for part_PD in top_PD.split(chunk):
+        z_PV = model.head(part_PD)
+        drawn_P = torch.multinomial(z_PV.detach().softmax(-1), 1, generator=rng)[:, 0]
+        cross_entropy(z_PV, drawn_P, reduction="sum").backward()
+    h_PD.backward(top_PD.grad)
 
 # %% ../../nbs/07_quantize/02_calibration.ipynb #4db5e507
 @torch.no_grad()
@@ -259,9 +260,9 @@ def self_generated(
     device = model.tok_emb.weight.device
     rng = torch.Generator(device).manual_seed(seed)
     for _ in range(count):
-        text = torch.full((batch, length), model.cfg.bos_id, device=device)
+        text_BT = torch.full((batch, length), model.cfg.bos_id, device=device)
         for t in range(1, length):
-            z = model.head(model.hidden(text)[:, t - 1])
-            draw = torch.multinomial((z.float() / temperature).softmax(-1), 1, generator=rng)
-            text[:, t] = draw[:, 0]
-        yield text
+            z_BV = model.head(model.hidden(text_BT)[:, t - 1])
+            draw_B1 = torch.multinomial((z_BV.float() / temperature).softmax(-1), 1, generator=rng)
+            text_BT[:, t] = draw_B1[:, 0]
+        yield text_BT

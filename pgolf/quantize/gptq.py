@@ -15,17 +15,18 @@ from torch import Tensor
 
 from .rtn import QuantError, checked
 from .scales import LIMIT, OCTAVE, CTensor, exponents, float32, octaves
+# shapes: B matrices of one shape (`...` where there may be none), M rows (outputs), N columns (inputs)
 
 # %% ../../nbs/07_quantize/04_gptq.ipynb #84f5523d
 @dataclass(frozen=True, eq=False)
 class Factor:
     "What GPTQ needs of a Hessian."
-    upper: Tensor  # (..., n, n) float64 U, H⁻¹ = UᵀU, columns in the order of `order`
-    order: Tensor  # (..., n) int64 columns as they are rounded
-    dead: Tensor  # (..., n) bool inputs never used, in the weight's own order
+    upper: Tensor  # (..., N, N) float64 U, H⁻¹ = UᵀU, columns in the order of `order`
+    order: Tensor  # (..., N) int64 columns as they are rounded
+    dead: Tensor  # (..., N) bool inputs never used, in the weight's own order
     damp: float  # share of the mean diagonal that was added; of a stack, the largest
 
-    def diagonal(self) -> Tensor:  # (..., n) float64
+    def diagonal(self) -> Tensor:  # (..., N) float64
         "U_jj in the weight's own column order."
         d = self.upper.diagonal(dim1=-2, dim2=-1)
         return torch.empty_like(d).scatter_(-1, self.order, d)
@@ -48,24 +49,25 @@ def _checked_hessian(h: Tensor) -> Tensor:
 
 
 def factor(
-    hessian: Tensor,  # (n, n)
+    hessian: Tensor,  # (N, N)
     damp: float = 0.01,  # share of the mean diagonal; raised tenfold until the matrix is definite
     act_order: bool = True,  # round columns by falling H_jj
 ) -> Factor:
     "Triangle of the damped, ordered inverse (GPTQ, arXiv 2210.17323). Raises `QuantError`."
-    h = _checked_hessian(hessian)
-    diag, n = h.diagonal(), len(h)
-    dead = diag == 0
-    mean = float(diag[~dead].mean()) if not dead.all() else 1.0
-    order = diag.argsort(descending=True, stable=True)
-    order = order if act_order else order.sort().values
-    h = (h + torch.diag(dead * mean))[order][:, order]
-    eye = torch.eye(n, dtype=h.dtype, device=h.device)
+    h_NN = _checked_hessian(hessian)
+    diag_N, n = h_NN.diagonal(), len(h_NN)
+    dead_N = diag_N == 0
+    mean = float(diag_N[~dead_N].mean()) if not dead_N.all() else 1.0
+    order_N = diag_N.argsort(descending=True, stable=True)
+    order_N = order_N if act_order else order_N.sort().values
+    h_NN = (h_NN + torch.diag(dead_N * mean))[order_N][:, order_N]
+    eye_NN = torch.eye(n, dtype=h_NN.dtype, device=h_NN.device)
     for _ in range(12):
-        back, info = torch.linalg.cholesky_ex((h + damp * mean * eye).flip(0, 1))
-        if not info and back.diagonal().min() ** 2 > 1e-13 * n * mean:
-            upper = torch.linalg.solve_triangular(back.flip(0, 1), eye, upper=True)
-            return Factor(upper, order, dead, damp)
+        # H = R Rᵀ with R upper triangular, from the flipped matrix: U = R⁻¹ without inverting H itself
+        back_NN, info = torch.linalg.cholesky_ex((h_NN + damp * mean * eye_NN).flip(0, 1))
+        if not info and back_NN.diagonal().min() ** 2 > 1e-13 * n * mean:
+            upper_NN = torch.linalg.solve_triangular(back_NN.flip(0, 1), eye_NN, upper=True)
+            return Factor(upper_NN, order_N, dead_N, damp)
         damp = max(10 * damp, 1e-9)
     raise QuantError("the Hessian is not positive semi-definite, whatever the damping")
 
@@ -74,70 +76,71 @@ HIGH_RATE = math.log(2) / 6  # λ of one step squared: minus the slope of Δ²/1
 
 
 def shrinkage(
-    x: Tensor,  # (..., m, n) weights in steps
+    x_MN: Tensor,  # (..., M, N) weights in steps
     lam: float,  # λ, in squared steps a bit
-    price: Tensor | float = 1.0,  # (..., 1, n) loss of an error of one step, relative
-) -> Tensor:  # (..., m, n) factors in (0, 1]
+    loss_1N: Tensor | float = 1.0,  # (..., 1, N) loss of an error of one step, relative
+) -> Tensor:  # (..., M, N) factors in (0, 1]
     "Share of each weight that is worth its bits, spreads factored into rows and columns."
-    square = x.square()
-    rows, cols = square.mean(-1, keepdim=True), square.mean(-2, keepdim=True)
-    spread = rows * cols / rows.mean(-2, keepdim=True).clamp_min(1e-30)
-    return spread / (spread + lam / (2 * math.log(2)) / price).clamp_min(1e-30)
+    square_MN = x_MN.square()
+    row_M1, col_1N = square_MN.mean(-1, keepdim=True), square_MN.mean(-2, keepdim=True)
+    spread_MN = row_M1 * col_1N / row_M1.mean(-2, keepdim=True).clamp_min(1e-30)
+    return spread_MN / (spread_MN + lam / (2 * math.log(2)) / loss_1N).clamp_min(1e-30)
 
 # %% ../../nbs/07_quantize/04_gptq.ipynb #56750d8c
 def gptq(
-    weight: Tensor,  # (..., m, n) finite
+    weight: Tensor,  # (..., M, N) finite
     f: Factor,  # of the same leading axes
-    rows: Tensor,  # (..., m) step of each row; the step of an entry is rows_i·cols_j
-    cols: Tensor,  # (..., n)
+    row_M: Tensor,  # (..., M) step of each row; the step of an entry is row_i·col_j
+    col_N: Tensor,  # (..., N)
     lam: float = 0.0,  # λ in squared steps a bit; `HIGH_RATE` in theory, about half of it in practice
     limit: int = LIMIT,  # largest code
-) -> Tensor:  # (..., m, n) int8 codes
+) -> Tensor:  # (..., M, N) int8 codes
     "GPTQ with separable steps, by halves; with `lam`, rate–distortion rounding."
-    order = f.order[..., None, :].expand(weight.shape)
-    w = torch.where(f.dead[..., None, :], 0.0, weight) / (rows[..., :, None] * cols[..., None, :])
-    c, d = cols.gather(-1, f.order).double(), f.upper.diagonal(dim1=-2, dim2=-1)
-    feed = (f.upper * (c / d)[..., :, None] / c[..., None, :]).to(weight.dtype)
-    keep = None
+    order_MN = f.order[..., None, :].expand(weight.shape)
+    w_MN = torch.where(f.dead[..., None, :], 0.0, weight) / (row_M[..., :, None] * col_N[..., None, :])
+    c_N, d_N = col_N.gather(-1, f.order).double(), f.upper.diagonal(dim1=-2, dim2=-1)
+    # an error of one step in column i, in steps of column j
+    feed_NN = (f.upper * (c_N / d_N)[..., :, None] / c_N[..., None, :]).to(weight.dtype)
+    keep_MN = None
     if lam:
-        price = (cols.double() / f.diagonal()).square()
-        price = price / price.log().mean(-1, keepdim=True).exp()
-        keep = shrinkage(w, lam, price[..., None, :].to(w.dtype)).gather(-1, order)
-    w = w.to(weight.dtype).gather(-1, order)
-    flat = lambda x: x.reshape(-1, *x.shape[-2:]).mT.contiguous()
-    codes = _by_halves(flat(w), feed.reshape(-1, *feed.shape[-2:]),
-                       None if keep is None else flat(keep), limit)
-    codes = codes.mT.reshape(weight.shape).to(torch.int8)
-    return torch.empty_like(codes).scatter_(-1, order, codes)
+        loss_N = (col_N.double() / f.diagonal()).square()
+        loss_N = loss_N / loss_N.log().mean(-1, keepdim=True).exp()
+        keep_MN = shrinkage(w_MN, lam, loss_N[..., None, :].to(w_MN.dtype)).gather(-1, order_MN)
+    w_MN = w_MN.to(weight.dtype).gather(-1, order_MN)
+    flat = lambda x_MN: x_MN.reshape(-1, *x_MN.shape[-2:]).mT.contiguous()  # (B, N, M): a column lies together
+    codes = _by_halves(flat(w_MN), feed_NN.reshape(-1, *feed_NN.shape[-2:]),
+                       None if keep_MN is None else flat(keep_MN), limit)
+    codes_MN = codes.mT.reshape(weight.shape).to(torch.int8)
+    return torch.empty_like(codes_MN).scatter_(-1, order_MN, codes_MN)
 
 
-def _by_halves(w: Tensor, feed: Tensor, keep: Tensor | None, limit: int) -> Tensor:
-    "Codes of columns w (B, n, m), in steps and in order; w is used up."
-    codes, errors = torch.empty_like(w), torch.empty_like(w)
+def _by_halves(w_BNM: Tensor, feed_BNN: Tensor, keep_BNM: Tensor | None, limit: int) -> Tensor:  # (B, N, M)
+    "Codes of columns in steps and in order; `w_BNM` is used up."
+    codes_BNM, error_BNM = torch.empty_like(w_BNM), torch.empty_like(w_BNM)
 
     def solve(lo: int, hi: int):
-        if hi - lo > 1:
+        if hi - lo > 1:  # the errors of the left half reach the right half as one matrix product
             mid = (lo + hi) // 2
             solve(lo, mid)
-            w[:, mid:hi].baddbmm_(feed[:, lo:mid, mid:hi].mT, errors[:, lo:mid], alpha=-1)
+            w_BNM[:, mid:hi].baddbmm_(feed_BNN[:, lo:mid, mid:hi].mT, error_BNM[:, lo:mid], alpha=-1)
             solve(mid, hi)
             return
-        x = w[:, lo] if keep is None else w[:, lo] * keep[:, lo]
-        codes[:, lo] = x.round().clamp_(-limit, limit)
-        torch.sub(w[:, lo], codes[:, lo], out=errors[:, lo])
+        x_BM = w_BNM[:, lo] if keep_BNM is None else w_BNM[:, lo] * keep_BNM[:, lo]
+        codes_BNM[:, lo] = x_BM.round().clamp_(-limit, limit)
+        torch.sub(w_BNM[:, lo], codes_BNM[:, lo], out=error_BNM[:, lo])
 
-    solve(0, w.size(1))
-    return codes
+    solve(0, w_BNM.size(1))
+    return codes_BNM
 
 
 def h_loss(
-    weight: Tensor,  # (m, n)
-    approx: Tensor,  # (m, n)
-    hessian: Tensor,  # (n, n)
+    w_MN: Tensor,
+    approx_MN: Tensor,
+    h_NN: Tensor,
 ) -> float:
     "tr (W−Ŵ) H (W−Ŵ)ᵀ: expected squared error of the layer's output."
-    e = weight.double() - approx.double()
-    return float(((e @ hessian.double()) * e).sum())
+    e_MN = w_MN.double() - approx_MN.double()
+    return float(((e_MN @ h_NN.double()) * e_MN).sum())
 
 # %% ../../nbs/07_quantize/04_gptq.ipynb #ce13927d
 COLUMN_RULES = ("uniform", "cholesky", "diagonal")
@@ -147,7 +150,7 @@ def column_exponents(
     f: Factor,  # of the Hessian
     rule: str,  # `uniform`; `cholesky`: U_jj; `diagonal`: 1/√H_jj, for low rates
     hessian: Tensor | None = None,  # for `diagonal`
-) -> Tensor | None:  # (n,) int8, None: all alike
+) -> Tensor | None:  # (N,) int8, None: all alike
     "Relative column steps in eighths of an octave. Raises `QuantError`: unknown rule."
     if rule not in COLUMN_RULES or (rule == "diagonal" and hessian is None):
         raise QuantError(f"column rule {rule!r} is not one of {', '.join(COLUMN_RULES)}, "
@@ -156,73 +159,73 @@ def column_exponents(
         return None
     if rule == "cholesky":
         return exponents(f.diagonal() / f.diagonal().log().mean().exp())
-    diag = hessian.double().diagonal()
-    diag = torch.where(f.dead, diag.max(), diag)
-    return exponents((diag.log().mean().exp() / diag).sqrt())
+    diag_N = hessian.double().diagonal()
+    diag_N = torch.where(f.dead, diag_N.max(), diag_N)
+    return exponents((diag_N.log().mean().exp() / diag_N).sqrt())
 
 
 def row_exponents(
-    curvature: Tensor,  # (m,) ≥ 0, loss of a row's error relative to the other rows
+    g_M: Tensor,  # curvature ≥ 0: loss of a row's error relative to the other rows
     reach: int = 24,  # at most so many eighths of an octave from the mean
-) -> Tensor:  # (m,) int8
+) -> Tensor:  # (M,) int8
     "Relative row steps ∝ 1/√curvature."
-    root = curvature.double().clamp_min(1e-30).rsqrt()
-    return exponents(root / root.log().mean().exp()).clamp(-reach, reach)
+    root_M = g_M.double().clamp_min(1e-30).rsqrt()
+    return exponents(root_M / root_M.log().mean().exp()).clamp(-reach, reach)
 
 
-def _raised(steps: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+def _raised(step: Tensor, w_BMN: Tensor, row_BM: Tensor) -> Tensor:  # (B, M)
     "Row exponents, raised where the largest weight would need a code beyond 120."
-    need = (weight.abs() / steps).amax(-1) / 120
-    more = torch.where(need > 1, (8 * need.clamp_min(1).log2()).ceil(), 0.0)
-    return (rows + more).clamp(-LIMIT, LIMIT).to(torch.int8)
+    need_BM = (w_BMN.abs() / step).amax(-1) / 120
+    more_BM = torch.where(need_BM > 1, (8 * need_BM.clamp_min(1).log2()).ceil(), 0.0)
+    return (row_BM + more_BM).clamp(-LIMIT, LIMIT).to(torch.int8)
 
 # %% ../../nbs/07_quantize/04_gptq.ipynb #a50500b0
 def quantize_stack(
     names: list[str],  # B of them, for errors
-    weights: Tensor,  # (B, m, n) finite
+    w_BMN: Tensor,  # finite
     f: Factor,  # of B Hessians
     steps: list[float],  # c of each matrix: step of a row and column of exponent 0
-    cols: Tensor | None = None,  # (B, n) int8 of `column_exponents`
-    rows: Tensor | None = None,  # (B, m) int8 of `row_exponents`
+    col_BN: Tensor | None = None,  # int8 of `column_exponents`
+    row_BM: Tensor | None = None,  # int8 of `row_exponents`
     lam: float = 0.0,  # λ in squared steps a bit
 ) -> list[CTensor]:  # on the device of the weights
     "Matrices of one shape by GPTQ, together. Raises `QuantError`: no step, a wild weight."
     for name, step in zip(names, steps):
         if not 0 < step < math.inf:
             raise QuantError(f"{name!r}: the step {step!r} is not positive and finite")
-    device, (b, m, n) = weights.device, weights.shape
+    device, (b, m, n) = w_BMN.device, w_BMN.shape
     steps = [float32(s) for s in steps]
-    step = torch.tensor(steps, device=device)[:, None]
-    raised = torch.zeros(b, m, dtype=torch.int8, device=device) if rows is None else rows.to(device)
-    col = torch.ones(b, n, device=device) if cols is None else octaves(cols.to(device))
-    scaled = lambda k: step * octaves(k)  # (B, m) steps of the rows
-    raised = _raised(scaled(raised)[..., None] * col[:, None], weights, raised.int())
-    codes = gptq(weights, f, scaled(raised), col, lam)
-    while (full := (codes.abs() == LIMIT).any(-1) & (raised < LIMIT - OCTAVE)).any():
-        raised = raised + OCTAVE * full.to(torch.int8)  # a repaired weight left the range; other rows stay
-        codes = gptq(weights, f, scaled(raised), col, lam)
-    for i, r in (codes.abs() == LIMIT).any(-1).nonzero()[:1].tolist():
+    step_B1 = torch.tensor(steps, device=device)[:, None]
+    exp_BM = torch.zeros(b, m, dtype=torch.int8, device=device) if row_BM is None else row_BM.to(device)
+    scale_BN = torch.ones(b, n, device=device) if col_BN is None else octaves(col_BN.to(device))
+    scaled = lambda exp_BM: step_B1 * octaves(exp_BM)  # (B, M) steps of the rows
+    exp_BM = _raised(scaled(exp_BM)[..., None] * scale_BN[:, None], w_BMN, exp_BM.int())
+    codes_BMN = gptq(w_BMN, f, scaled(exp_BM), scale_BN, lam)
+    while (full_BM := (codes_BMN.abs() == LIMIT).any(-1) & (exp_BM < LIMIT - OCTAVE)).any():
+        exp_BM = exp_BM + OCTAVE * full_BM.to(torch.int8)  # a repaired weight left the range; other rows stay
+        codes_BMN = gptq(w_BMN, f, scaled(exp_BM), scale_BN, lam)
+    for i, r in (codes_BMN.abs() == LIMIT).any(-1).nonzero()[:1].tolist():
         raise QuantError(f"{names[i]!r}, row {r}: its largest weight is over 2^15 times what the "
                          f"step {steps[i]:.3g} holds; take a larger step or clip the weight")
-    used = raised.any(-1).tolist()
-    return [CTensor(codes[i], steps[i], raised[i] if used[i] else None,
-                    None if cols is None else cols[i].to(device)) for i in range(b)]
+    used = exp_BM.any(-1).tolist()
+    return [CTensor(codes_BMN[i], steps[i], exp_BM[i] if used[i] else None,
+                    None if col_BN is None else col_BN[i].to(device)) for i in range(b)]
 
 
 def quantize_matrix(
     name: str,  # for errors
-    weight: Tensor,  # (..., n)
+    weight: Tensor,  # (..., N)
     f: Factor,  # of the Hessian of its input
     step: float,  # c: step of a row and column of exponent 0
-    cols: Tensor | None = None,  # (n,) int8 of `column_exponents`
-    rows: Tensor | None = None,  # (m,) int8 of `row_exponents`
+    col_N: Tensor | None = None,  # int8 of `column_exponents`
+    row_M: Tensor | None = None,  # int8 of `row_exponents`
     lam: float = 0.0,  # λ in squared steps a bit
 ) -> CTensor:  # on the CPU
     "One matrix by GPTQ. Raises `QuantError`: NaN, no step, another Hessian's size, a wild weight."
-    w = checked(name, weight).reshape(-1, weight.size(-1)).to(f.upper.device)
-    if w.size(1) != f.order.size(-1):
-        raise QuantError(f"{name!r} has {w.size(1)} columns, its Hessian {f.order.size(-1)}")
+    w_MN = checked(name, weight).reshape(-1, weight.size(-1)).to(f.upper.device)
+    if w_MN.size(1) != f.order.size(-1):
+        raise QuantError(f"{name!r} has {w_MN.size(1)} columns, its Hessian {f.order.size(-1)}")
     add = lambda k: None if k is None else k[None]
-    q = quantize_stack([name], w[None], Factor.stack([f]), [step], add(cols), add(rows), lam)[0]
+    q = quantize_stack([name], w_MN[None], Factor.stack([f]), [step], add(col_N), add(row_M), lam)[0]
     cpu = lambda k: None if k is None else k.cpu()
     return CTensor(q.codes.reshape(weight.shape).cpu(), q.step, cpu(q.rows), cpu(q.cols))

@@ -11,4 +11,5 @@ from ..facade import lazy
 # %% ../../nbs/12_score/00_index.ipynb #05e51aba
 __getattr__, __dir__ = lazy("pgolf.score", {
     "sliding": ["model_from_artifact", "score", "without_overlap"],
+    "windows": ["ScoreError"],
 })

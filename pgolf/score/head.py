@@ -11,22 +11,24 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+# shapes: N rows, V vocabulary, D width of the network
+
 # %% ../../nbs/12_score/02_head.ipynb #6075a8ea
 def token_stats(
-    z: Tensor,  # (N, V) logits
+    z_NV: Tensor,  # (N, V) logits
     targets: Tensor,  # (N,) the tokens that came
     hints: Tensor | None = None,  # (N,) tokens guessed beforehand
     temperature: float = 1.0,  # logits are divided by it
 ) -> tuple[Tensor, ...]:  # nll (N,), entropy (N,), and p_hint (N,) where there are hints; nats
     "What a score keeps of each row's distribution."
-    z = z if temperature == 1.0 else z / temperature
-    u = z - z.amax(-1, keepdim=True)
-    e = u.exp()
-    s0 = e.sum(-1)
-    norm = s0.log()
-    pick = [u.gather(-1, i[:, None])[:, 0] for i in (targets, hints) if i is not None]
-    found = (norm - pick[0], norm - (e * u).sum(-1) / s0)
-    return found if hints is None else (*found, pick[1].exp() / s0)
+    z_NV = z_NV if temperature == 1.0 else z_NV / temperature
+    u_NV = z_NV - z_NV.amax(-1, keepdim=True)
+    e_NV = u_NV.exp()
+    sum_N = e_NV.sum(-1)
+    norm_N = sum_N.log()
+    picked_N = [u_NV.gather(-1, i[:, None])[:, 0] for i in (targets, hints) if i is not None]
+    found = (norm_N - picked_N[0], norm_N - (e_NV * u_NV).sum(-1) / sum_N)
+    return found if hints is None else (*found, picked_N[1].exp() / sum_N)
 
 # %% ../../nbs/12_score/02_head.ipynb #5db5148a
 TABLE = 1 << 25  # logits that exist at once: 128 MiB in float32
@@ -43,18 +45,18 @@ def piece_rows(
 
 
 def head_stats(
-    h: Tensor,  # (N, d) hidden rows
+    h_ND: Tensor,  # (N, d) hidden rows
     targets: Tensor,  # (N,)
     hints: Tensor | None,  # (N,)
     head: Callable[[Tensor], Tensor],  # `GPT.head`: (N, d) -> (N, V)
     temperature: float = 1.0,
 ) -> tuple[Tensor, ...]:
     "`token_stats` of what the head makes of some rows."
-    return token_stats(head(h), targets, hints, temperature)
+    return token_stats(head(h_ND), targets, hints, temperature)
 
 
 def in_pieces(
-    h: Tensor,  # (N, d) hidden rows
+    h_ND: Tensor,  # (N, d) hidden rows
     targets: Tensor,  # (N,)
     hints: Tensor | None,  # (N,)
     head: Callable,  # `GPT.head`
@@ -64,8 +66,8 @@ def in_pieces(
     table: int = TABLE,  # logits that may exist at once
 ) -> tuple[Tensor, ...]:  # nll (N,), entropy (N,), with hints p_hint (N,)
     "`head_stats` with bounded memory."
-    size = piece_rows(len(h), vocab, table)
-    nothing = [None] * (len(h) // size)
-    cut = [nothing if x is None else x.split(size) for x in (h, targets, hints)]
+    size = piece_rows(len(h_ND), vocab, table)
+    nothing = [None] * (len(h_ND) // size)
+    cut = [nothing if x is None else x.split(size) for x in (h_ND, targets, hints)]
     parts = [stats(*piece, head, temperature) for piece in zip(*cut)]
     return tuple(torch.cat(p) for p in zip(*parts))

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['AHEAD', 'batches', 'hidden_rows', 'score_stream', 'most_documents', 'stretched', 'Scorer', 'score', 'with_score',
-           'without_overlap', 'best_temperature', 'with_temperature', 'model_from_artifact']
+           'without_overlap', 'best_temperature', 'with_temperature']
 
 # %% ../../nbs/12_score/03_sliding.ipynb #de87afef
-import json
 import sys
 import time
 from collections import deque
@@ -19,18 +18,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..artifact.container import unpack
+from ..artifact.loading import load_model as model_from_artifact
 from ..config.evaluation import ScoreConfig
-from ..config.run import RunConfig, config_from_json
+from ..config.run import RunConfig
 from ..data.dataset import Dataset
 from ..data.scores import Scores, stream_targets
 from ..dist.ranks import ALONE, Ranks
 from ..kernels.device import compute_settings, uses_compile
 from ..model.compile import compiled_regions
-from ..model.gpt import GPT, load_weights
+from ..model.gpt import GPT
 from ..model.positions import Rotary
 from .head import head_stats, in_pieces
 from .windows import ScoreError, Shape, Windows, lay_windows, plan_windows, shapes, window_positions
+# shapes: M tokens and T = M - 1 targets of the stream, G batches of B windows, L inputs of a window, R rows asked for,
+# N = B·R rows of a batch, D width, V vocabulary
 
 # %% ../../nbs/12_score/03_sliding.ipynb #3b3ec9a2
 def batches(
@@ -39,9 +40,9 @@ def batches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # start, lo, hi: (N, size) each
     "The windows of a shape in full batches; what is added has no new targets."
     pad = -len(shape.start) % size
-    start, lo, hi = (np.pad(a, (0, pad), mode="edge") for a in (shape.start, shape.lo, shape.hi))
-    hi[len(hi) - pad:] = lo[len(lo) - pad:]
-    return tuple(a.reshape(-1, size) for a in (start, lo, hi))
+    start_W, lo_W, hi_W = (np.pad(a, (0, pad), mode="edge") for a in (shape.start, shape.lo, shape.hi))
+    hi_W[len(hi_W) - pad:] = lo_W[len(lo_W) - pad:]
+    return tuple(a.reshape(-1, size) for a in (start_W, lo_W, hi_W))
 
 
 def hidden_rows(
@@ -54,20 +55,20 @@ def hidden_rows(
     most: int = 0,  # documents in a batch at most, where `hidden` packs them
 ) -> Iterator[tuple[Tensor, Tensor, int]]:  # (N, d) rows, (N,) their targets, how many are new
     "Hidden rows batch by batch; a row that is not new points behind the last target."
-    turn, slot, end = 0, torch.arange(seq_len, device=padded.device), len(padded) - seq_len - 1
+    turn, slot_L, end = 0, torch.arange(seq_len, device=padded.device), len(padded) - seq_len - 1
     for shape in found:
-        made = batches(shape, batch_seqs)
-        fresh = (made[2] - made[1]).sum(1)
-        start, lo, hi = (torch.from_numpy(a).to(padded.device).unsqueeze(-1) for a in made)
-        for i in range(len(fresh)):
+        made_GB = batches(shape, batch_seqs)
+        fresh_G = (made_GB[2] - made_GB[1]).sum(1)
+        start_GB1, lo_GB1, hi_GB1 = (torch.from_numpy(a).to(padded.device).unsqueeze(-1) for a in made_GB)
+        for i in range(len(fresh_G)):
             turn += 1
             if (turn - 1) % shard[1] != shard[0]:
                 continue
-            at = lo[i] + slot[:shape.rows] if shape.rows else slot.expand(batch_seqs, -1)
-            more = {"rows": at.clamp(max=seq_len - 1)} if shape.rows else {}
-            h = hidden(padded[start[i] + slot], **more, **({"most": most} if most else {}))
-            where = torch.where((at >= lo[i]) & (at < hi[i]), start[i] + at, end)
-            yield h.flatten(0, 1), where.flatten(), int(fresh[i])
+            at_BR = lo_GB1[i] + slot_L[:shape.rows] if shape.rows else slot_L.expand(batch_seqs, -1)
+            more = {"rows": at_BR.clamp(max=seq_len - 1)} if shape.rows else {}
+            h_BRD = hidden(padded[start_GB1[i] + slot_L], **more, **({"most": most} if most else {}))
+            where_BR = torch.where((at_BR >= lo_GB1[i]) & (at_BR < hi_GB1[i]), start_GB1[i] + at_BR, end)
+            yield h_BRD.flatten(0, 1), where_BR.flatten(), int(fresh_G[i])
 
 # %% ../../nbs/12_score/03_sliding.ipynb #a7019f84
 AHEAD = 4  # batches that the host prepares before the device has done them
@@ -98,12 +99,12 @@ def score_stream(
     kinds |= {} if hints is None else {"p_hint": torch.float32}
     out = {k: torch.zeros(n + 1, dtype=d, device=device) for k, d in kinds.items()}
     pace, found = deque(), shapes(windows) if found is None else found
-    for h, where, fresh in hidden_rows(hidden, padded, found, L, batch_seqs, shard, most):
-        guess = None if hints is None else hints[where]
-        parts = in_pieces(h, padded[where + 1], guess, model.head, model.cfg.vocab_size,
+    for h_ND, where_N, fresh in hidden_rows(hidden, padded, found, L, batch_seqs, shard, most):
+        guess_N = None if hints is None else hints[where_N]
+        parts = in_pieces(h_ND, padded[where_N + 1], guess_N, model.head, model.cfg.vocab_size,
                           temperature, stats)
         for name, part in zip(out, parts):
-            out[name][where] = part.to(out[name].dtype)
+            out[name][where_N] = part.to(out[name].dtype)
         _keep_pace(pace, device)
         if bar is not None:
             bar.update(fresh)
@@ -219,19 +220,19 @@ class Scorer:
         most = size * L if self.packs else 0  # questions may gather any documents
         tokens, span = np.asarray(tokens).astype(np.int64), w.stride if 2 * w.stride <= L else 0
         for i in range(0, len(positions), size):
-            ids = np.full((size, L), int(self.model.cfg.bos_id == 0), np.int64)
-            row = torch.zeros(size, 1, dtype=torch.long)
+            ids_BL = np.full((size, L), int(self.model.cfg.bos_id == 0), np.int64)
+            row_B1 = torch.zeros(size, 1, dtype=torch.long)
             for k, t in enumerate(positions[i:i + size]):
                 start = w.start[np.searchsorted(w.start + w.lo, t, side="right") - 1]
-                row[k] = int(t - start)
-                ids[k, :t - start + 1] = tokens[start:t + 1]
+                row_B1[k] = int(t - start)
+                ids_BL[k, :t - start + 1] = tokens[start:t + 1]
             with self.ready():
-                ids, row = torch.from_numpy(ids).to(self.device), row.to(self.device)
-                more = {"rows": row.expand(-1, span)} if span else {}
-                h = self.hidden(ids, **more, **({"most": most} if most else {}))
-                h = h[:, 0] if span else h[torch.arange(size, device=self.device), row[:, 0]]
-                z = self.model.head(h).double() / self.cfg.temperature
-            out.append(z.softmax(-1).cpu().numpy())
+                ids_BL, row_B1 = torch.from_numpy(ids_BL).to(self.device), row_B1.to(self.device)
+                more = {"rows": row_B1.expand(-1, span)} if span else {}
+                h_BRD = self.hidden(ids_BL, **more, **({"most": most} if most else {}))
+                h_BD = h_BRD[:, 0] if span else h_BRD[torch.arange(size, device=self.device), row_B1[:, 0]]
+                z_BV = self.model.head(h_BD).double() / self.cfg.temperature
+            out.append(z_BV.softmax(-1).cpu().numpy())
         return np.concatenate(out)[:len(positions)]
 
 # %% ../../nbs/12_score/03_sliding.ipynb #eac02337
@@ -287,12 +288,12 @@ def best_temperature(
     beta = 1.0
     for _ in range(steps):
         slope = curve = 0.0
-        for h, x in parts:
-            z = head(h).double()
-            p = (beta * z).softmax(-1)
-            mean = (p * z).sum(-1)
-            slope += (mean - z.gather(-1, x[:, None])[:, 0]).sum()
-            curve += ((p * z * z).sum(-1) - mean * mean).sum()
+        for h_ND, x_N in parts:
+            z_NV = head(h_ND).double()
+            p_NV = (beta * z_NV).softmax(-1)
+            mean_N = (p_NV * z_NV).sum(-1)
+            slope += (mean_N - z_NV.gather(-1, x_N[:, None])[:, 0]).sum()
+            curve += ((p_NV * z_NV * z_NV).sum(-1) - mean_N * mean_N).sum()
         step = float(slope / curve.clamp_min(1e-12))
         beta, old = min(max(beta - step, 0.2), 5.0), beta
         if abs(beta - old) < 1e-7:
@@ -319,19 +320,8 @@ def with_temperature(
     found, parts = shapes(windows), []
     with scorer.ready():
         sizes = (cfg.score.seq_len, cfg.score.batch_seqs, (0, 1), scorer.most(tokens, windows))
-        for h, where, _ in hidden_rows(scorer.hidden, padded, found, *sizes):
-            new = where < len(tokens) - 1
+        for h_ND, where_N, _ in hidden_rows(scorer.hidden, padded, found, *sizes):
+            new_N = where_N < len(tokens) - 1
             size = max(1, (1 << 24) // model.cfg.vocab_size)
-            parts += zip(h[new].split(size), padded[where[new] + 1].split(size))
+            parts += zip(h_ND[new_N].split(size), padded[where_N[new_N] + 1].split(size))
         return with_score(cfg, temperature=round(best_temperature(parts, model.head), 4))
-
-# %% ../../nbs/12_score/03_sliding.ipynb #486a2f7d
-def model_from_artifact(
-    data: bytes,  # of `pgolf.artifact.fitting.pack`, with the configuration under "config" in its header
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,  # of activations
-) -> tuple[GPT, RunConfig]:  # the network, and the configuration it was made with
-    "A fresh model from packed bytes. Raises `ArtifactError` or `ConfigError` on a damaged one."
-    weights, header = unpack(data)
-    cfg = config_from_json(json.dumps(header.get("config")))
-    return load_weights(GPT(cfg.model, dtype), weights).to(device), cfg

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:  # exit status
     if len(folders) != 1:
         print(USAGE, file=sys.stderr)
         return 2
-    from pgolf.launch.worker import train_model  # an entry point may start what stands above its room
+    from pgolf.launch.worker import train_model
 
     try:
         cfg = config_from_json((Path(folders[0]) / "config.json").read_text())

@@ -109,7 +109,7 @@ class MetricLog:
         except OSError as e:
             if not self.full:
                 self.full = True
-                print(f"{Path(file.name).name} cannot be written ({e.strerror}); training goes on, and its lines "
+                print(f"{Path(file.name).name} cannot be written ({e.strerror}); training continues, and its lines "
                       "wait in memory", flush=True)
 
     def __call__(self, **record):

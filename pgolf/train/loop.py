@@ -19,13 +19,13 @@ from ..config.run import RunConfig
 from ..data.dataset import Dataset, prepare
 from ..dist.ranks import ALONE, Ranks
 from ..kernels.device import attention_kernel, compute_settings, device_name
-from ..muon.schedule import Moment, modes, moment_at, progress, schedule_progress
 from ..model.gpt import GPT
-from .checkpoint import Snapshots
-from .clock import Clock, Rehearsal, Timer, frozen_objects, loop_seconds, needs_rehearsal, rehearse, reserve, with_limit
+from ..muon.schedule import Moment, modes, moment_at, progress, schedule_progress
+from .checkpoint import Checkpoints
+from .clock import (
+    Clock, Rehearsal, Timer, frozen_objects, loop_seconds, needs_rehearsal, rehearse, reserve, with_limit)
 from .logs import MetricLog, TrainError, run_lock, save_weights
-from .resume import (
-    TrainResult, check_identity, identity, on_main, save_result, save_stats, shared_state)
+from .resume import TrainResult, check_identity, identity, on_main, save_result, save_stats, shared_state
 from .step import Trainer, make_trainer
 
 # %% ../../nbs/15_train/08_loop.ipynb #f255bd05
@@ -88,7 +88,7 @@ def _evaluate_held_out(trainer, log) -> tuple[dict, bool]:  # for the line; whet
 @dataclass
 class Keeper:
     "Takes a snapshot every `train.checkpoint_every` seconds of the shared clock."
-    snapshots: Snapshots
+    snapshots: Checkpoints
     about: dict[str, Any]  # what every snapshot says of its run
     kept: float = 0.0  # seconds at the last snapshot
 
@@ -227,7 +227,7 @@ def train(
     run_dir, clock = Path(run_dir), Clock()
     if data is None:  # rank 0 fills the cache, the others read it
         data = on_main(ranks, lambda: prepare(cfg), share=False) or prepare(cfg)
-    snapshots = Snapshots(run_dir / "checkpoint", cfg.train.keep_checkpoints)
+    snapshots = Checkpoints(run_dir / "checkpoint", cfg.train.keep_checkpoints)
     resume = cfg.train.resume if resume is None else resume
     with contextlib.ExitStack() as stack:
         on_main(ranks, lambda: stack.enter_context(run_lock(run_dir)))

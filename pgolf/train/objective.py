@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.run import RunConfig
-from ..errors import ConfigError
-from ..kernels.autograd import named
 from ..kernels.device import training_attention
 from ..kernels.flash4 import FORMS
 from ..model.compile import use_kernels
@@ -49,10 +47,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
-        if self.difficulty and "loss" in named(cfg.train.kernels):
-            raise ConfigError("train.kernels has loss, which weighs all tokens alike, and train.difficulty does not; leave one of them out")
         attention = training_attention(cfg, next(model.parameters()).device)
-        use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention)  # until training is finished
+        use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention, bool(self.difficulty))  # until training is finished
         self.packs = self.doc_attention and model.kernels.attention in FORMS
 
     def count(

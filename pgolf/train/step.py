@@ -23,7 +23,7 @@ from ..model.compile import compile_regions, plain_regions
 from ..model.gpt import GPT
 from ..muon.average import WeightAverage, make_average
 from ..muon.schedule import Mode, Moment, check_schedule, modes, set_schedule
-from ..muon.sharded import build_sharded_optimizers, update
+from ..muon.sharded import build_optimizers, update
 from ..quantize.qat import QAT, make_qat
 from .early_stop import HeldOut, split_tail
 from .objective import Objective
@@ -69,7 +69,7 @@ class Stepper:
         check_schedule(self.cfg)
         self.seq_len = self.cfg.train.seq_len
         self.rows = rank_rows(self.cfg, self.ranks.world)[1]  # of a micro-batch
-        self.optimizers = build_sharded_optimizers(self.model, self.cfg, self.ranks)
+        self.optimizers = build_optimizers(self.model, self.cfg, self.ranks)
         self.average = make_average(self.model, self.cfg.average)
         self.qat = make_qat(self.model, self.cfg, self.cfg.train.seed)
         self.objective = Objective(self.model, self.cfg)
