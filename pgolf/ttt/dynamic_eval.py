@@ -59,7 +59,8 @@ class StreamWeights:
         hidden: Callable | None = None,  # compiled
     ):
         self.model, self.cfg = model, cfg
-        self.weights = {n: p for n, p in model.named_parameters() if n in (rates := learning_rates(model, cfg))}
+        rates = learning_rates(model, cfg)
+        self.weights = {n: p for n, p in model.named_parameters() if n in rates}
         self.first = {n: p.detach().clone() for n, p in self.weights.items()}
         self.groups = [{"params": [p], "rate": rates[n]} for n, p in self.weights.items()]
         self.device = next(model.parameters()).device
