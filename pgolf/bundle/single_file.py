@@ -83,6 +83,13 @@ def package_sources() -> dict[str, str]:
             for f in sorted(root.rglob("*.py")) if not f.name.startswith("_")}
 
 
+def _named_inside(source: str) -> list[str]:
+    "Names that := binds inside a comprehension: they belong to the function around it, which the minifier overlooks."
+    loops = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    inside = (n for loop in ast.walk(ast.parse(source)) if isinstance(loop, loops) for n in ast.walk(loop))
+    return sorted({n.target.id for n in inside if isinstance(n, ast.NamedExpr)})
+
+
 def minify(
     source: str,
 ) -> str:  # the same module, shorter
@@ -94,7 +101,7 @@ def minify(
         remove_variable_annotations=not kernels, remove_return_annotations=False,
         remove_argument_annotations=False, remove_class_attribute_annotations=False)
     return python_minifier.minify(source, rename_globals=False, rename_locals=not kernels, hoist_literals=False,
-                                  constant_folding=not kernels, remove_annotations=keep)
+                                  preserve_locals=_named_inside(source), constant_folding=not kernels, remove_annotations=keep)
 
 
 @functools.lru_cache(maxsize=32)
