@@ -92,16 +92,15 @@ def room_of(module):
 def forbidden(module, package, target, name, order, known):
     "Why `module` may not import `name` of `target`; None if it may."
     here, there = room_of(module), room_of(target)
-    command = module.endswith(".__main__")  # `python -m`, a command as cli is; imported by nobody
     if here in LEAVES:
         return "it imports nothing of the package"
     if target.endswith(".__main__"):
         return "a __main__ is run, not imported"
     if there == ALONE and here not in ("", ALONE):  # the package itself hands on every room by its name
         return f"nobody imports {ALONE}"
-    if there in TOPS and here not in ("", "cli") and not command and here != there:
-        return "only cli, the package itself and a __main__ import it"
-    if order.get(there, -1) > order.get(here, 1 << 30) and not command:
+    if there in TOPS and here not in ("", "cli") and here != there:
+        return "only cli and the package itself import it"
+    if order.get(there, -1) > order.get(here, 1 << 30):
         return f"chapter {order[here]} does not import from chapter {order[there]}"
     if name and there in order and target.count(".") == 1 and not (package and target == module):
         return "a room's facade is for notebooks; import the module that defines the name"

@@ -16,18 +16,13 @@ from typing import Annotated
 import papermill
 import typer
 
-from .bundle.single_file import bundle
 from .config.presets import PRESETS
 from .config.run import load_preset
 from .errors import PgolfError
-from .kernels.device import pick_device, pick_dtype
-from .launch.worker import load_artifact, network_scores
-from .pipeline import prepare_data, record_audit
 from .plots.tables import table
 from .runs.folder import Run, RunError, new_run
 from .runs.handin import About, submission
 from .runs.reports import leaderboard, leaderboard_html, named_run, report
-from .runs.seeds import QUIET, read_seeds, training_notebook
 from .runs.stats import MARGIN
 
 # %% ../nbs/cli.ipynb #fb9833f1
@@ -48,6 +43,8 @@ def fetch(
     overrides: Overrides = "",
 ):
     "Download or build a corpus and its tokenizer into the cache, and tokenise it."
+    from pgolf.pipeline import prepare_data
+
     sizes = {"data.corpus": corpus}
     if corpus.startswith("fineweb-sp"):
         sizes["model.vocab_size"] = corpus.removeprefix("fineweb-sp")
@@ -64,6 +61,8 @@ def run(
     nproc: Annotated[str, typer.Option(help="GPUs; empty: all that are visible")] = "",
 ):
     "Execute nbs/train.ipynb with papermill; the executed notebook stays in the run folder."
+    from pgolf.runs.seeds import QUIET, training_notebook
+
     words = overrides + (f" train.seed={seed}" if seed >= 0 else "")
     cfg = load_preset(preset, words)
     folder = new_run(cfg, run_dir).path
@@ -87,6 +86,9 @@ def show(run: Annotated[Path, typer.Argument(help="a run folder, or its name und
 
 def score_artifact(run: Annotated[Path, typer.Argument(help="a run folder with an artifact")]):
     "Score a run's artifact anew in this process: it must give the bpb of its report."
+    from pgolf.kernels.device import pick_device, pick_dtype
+    from pgolf.launch.worker import load_artifact, network_scores
+
     where = named_run(run)
     device = pick_device(where.config)
     loaded = load_artifact(where.artifact, None, device, pick_dtype(where.config, device))
@@ -95,6 +97,8 @@ def score_artifact(run: Annotated[Path, typer.Argument(help="a run folder with a
 
 def audit(run: Annotated[Path, typer.Argument(help="a run folder, or its name under runs/")]):
     "Audit a finished run, write the result into its summary, and fail if a rule is broken."
+    from pgolf.pipeline import prepare_data, record_audit
+
     where = named_run(run)
     found = record_audit(where, prepare_data(where.config))
     print(found)
@@ -118,6 +122,9 @@ def bundle_run(
             raise RunError(f"{out} cannot be written ({e}); choose another folder") from e
         print(f"{out / 'train_gpt.py'}: {kept[0].stat().st_size:,} bytes, as the run counted them")
         return
+    from pgolf.bundle.single_file import bundle
+    from pgolf.pipeline import prepare_data
+
     cfg = where.config
     made = bundle(cfg, prepare_data(cfg).tokenizer.model)
     print(f"{made.save(out)}: the run kept no code, so it is made from this version of pgolf; {made}")
@@ -151,6 +158,8 @@ def make_submission(
     date: Annotated[str, typer.Option(help="YYYY-MM-DD; empty: today, UTC")] = "",
 ):
     "Write the folder of a record: README, submission.json, logs, train_gpt.py. Whole or not at all."
+    from pgolf.runs.seeds import read_seeds
+
     about = About(author, github_id, name, blurb, record_nats or None, margin, tuple(read_seeds(seeds) if seeds else ()))
     print(submission(runs, out, about, date))
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,14 @@ from .errors import PgolfError
 from .hedge.mixing import Mixture, make_mixture
 from .kernels.device import compute_settings, device_name, pick_device, pick_dtype
 from .launch.start import launch, score_ranks
-from .launch.worker import LoadedModel, NetworkScores, load_artifact, network_scores, train_model
+from .launch.worker import LoadedModel, NetworkScores, load_artifact, network_scores
 from .model.gpt import scoring_weights
 from .quantize.calibration import CalibStats
 from .quantize.pipeline import calibrate, polisher
 from .runs.folder import Run, new_run
 from .runs.reports import report, summarize_run
 from .score.sliding import score, with_temperature
+from .train.budget import train_model
 from .train.logs import write_file
 from .train.resume import TrainResult, on_main
 

@@ -10,7 +10,10 @@ from ..facade import lazy
 
 # %% ../../nbs/19_bench/00_index.ipynb #64135d63
 __getattr__, __dir__ = lazy("pgolf.bench", {
-    "stopwatch": ["BenchError"],
-    "profiler": ["take_profile"],
-    "roofline": ["step_parts"],
+    "stopwatch": ["BenchError", "Contestant", "TimedRun", "race", "timed_run"],
+    "upstream": ["own_contestant", "peer"],
+    "paired_loss": ["paired_forms"],
+    "profiler": ["load_profile", "save_profile", "take_profile"],
+    "roofline": ["measure_ceilings", "step_parts"],
+    "aot_compile": ["compile_ahead"],
 })

@@ -87,9 +87,9 @@ def save_profile(
 
 
 def latest_profile(
-    root: str | Path,  # folder of run folders
+    root: str | Path,  # folder of measurements, as `runs/bench`
 ) -> Path | None:  # None: nothing measured is there
-    "The newest `prof.json` of a run folder, by the folder's name (which begins with the date)."
+    "The newest `prof.json` of a measurement, by its folder's name (which begins with the date)."
     found = sorted(Path(root).glob("*/prof.json"))
     return found[-1] if found else None
 

@@ -41,7 +41,7 @@ def _fused(cfg: RunConfig) -> bool:
 
 
 # parts of training that `train.kernels` switches on, with their plain twins
-FUSED = ("autograd.fan", "autograd.heads", "autograd.lookup", "autograd.read_norm", "autograd.smear_norm",
+FUSED = ("autograd.fan_out", "autograd.heads", "autograd.lookup", "autograd.read_norm", "autograd.smear_norm",
          "autograd.xsa", "mlp_fp8.capped_nll", "mlp_fp8.mlp", "qkv.qkv_heads")
 # a definition, and the configurations that may call it
 NEEDED: tuple[tuple[str, Callable[[RunConfig], bool]], ...] = (

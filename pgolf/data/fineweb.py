@@ -70,7 +70,7 @@ def _download(repo, path, folder, endpoint, force):
         raise DataError(
             f"{path} of {repo} could not be fetched ({type(e).__name__}:"
             f" {' '.join(str(e).split())}); {ADVICE}; what has arrived is kept, so run again to"
-            " go on"
+            " resume"
         ) from e
 
 # %% ../../nbs/02_data/06_fineweb.ipynb #d111b5ba

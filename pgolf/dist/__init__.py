@@ -10,6 +10,6 @@ from ..facade import lazy
 
 # %% ../../nbs/04_dist/00_index.ipynb #a25c05a3
 __getattr__, __dir__ = lazy("pgolf.dist", {
-    "ranks": ["ALONE", "Ranks", "joined"],
+    "ranks": ["ALONE", "Ranks", "in_threads", "joined", "leave"],
     "agent": ["Agent", "LaunchError"],
 })

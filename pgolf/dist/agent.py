@@ -126,15 +126,15 @@ def rank_folder(folder: Path, rank: int) -> Path:
 
 # %% ../../nbs/04_dist/02_agent.ipynb #61dea814
 def behind(
-    beats: Sequence[Heartbeat | None],  # of all ranks; None: not there yet
+    heartbeats: Sequence[Heartbeat | None],  # of all ranks; None: not there yet
     now: float,  # unix time
     start: float,  # of the agent, unix time
 ) -> tuple[list[int], float]:  # ranks that are waited for, seconds of waiting
     "Whom the others wait for, and since when."
-    entered = [-1 if b is None else b.entered for b in beats]
-    times = [start if b is None else b.seconds for b in beats]
+    entered = [-1 if b is None else b.entered for b in heartbeats]
+    times = [start if b is None else b.seconds for b in heartbeats]
     slow = [r for r, n in enumerate(entered) if n < max(entered)]
-    return slow or list(range(len(beats))), now - max(times)
+    return slow or list(range(len(heartbeats))), now - max(times)
 
 # %% ../../nbs/04_dist/02_agent.ipynb #529245ec
 def check_port(port: int):
@@ -178,16 +178,16 @@ class Traces:
     ):
         self.folder, self.nproc = folder, nproc
 
-    def beats(self) -> list[Heartbeat | None]:
+    def heartbeats(self) -> list[Heartbeat | None]:
         "The last sign of life of each rank: a collective, or a line."
         found = []
         for rank in range(self.nproc):
             place = rank_folder(self.folder, rank)
-            beat = read_heartbeat(place / "pulse")
+            heartbeat = read_heartbeat(place / "heartbeat")
             with contextlib.suppress(OSError):
                 wrote = (place / "stdout.log").stat().st_mtime
-                beat = beat and replace(beat, seconds=max(beat.seconds, wrote))
-            found.append(beat)
+                heartbeat = heartbeat and replace(heartbeat, seconds=max(heartbeat.seconds, wrote))
+            found.append(heartbeat)
         return found
 
     def last_line(self, rank: int = 0) -> str:
@@ -205,11 +205,11 @@ class Traces:
 
     def stacks(self, rank: int) -> str:
         "Where a rank stands, function by function; empty if it does not answer."
-        beat, path = self.beats()[rank], rank_folder(self.folder, rank) / "stacks.txt"
-        if beat is None:
+        heartbeat, path = self.heartbeats()[rank], rank_folder(self.folder, rank) / "stacks.txt"
+        if heartbeat is None:
             return ""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(beat.pid, signal.SIGUSR1)
+            os.kill(heartbeat.pid, signal.SIGUSR1)
         time.sleep(0.3)
         return _tail(path, 60)
 
@@ -232,7 +232,7 @@ def hangs(
 ) -> LaunchError:
     "The error of ranks that do not move."
     names = " and ".join(f"rank {r}" for r in slow)
-    others = [b for r, b in enumerate(traces.beats()) if r not in slow and b]
+    others = [b for r, b in enumerate(traces.heartbeats()) if r not in slow and b]
     what = f": the others wait in {others[0].name}" if others else ""
     return LaunchError(f"{names} of {traces.nproc} did not move for {seconds:.0f} s{what}. All "
                        "ranks were ended", slow[0], traces.stacks(slow[0]))
@@ -273,27 +273,27 @@ class Agent(Traces):
             self.process.wait(self.patience_s)
         finally:
             if self.process.poll() is None:
-                for beat in filter(None, self.beats()):
+                for heartbeat in filter(None, self.heartbeats()):
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(beat.pid, signal.SIGKILL)
+                        os.kill(heartbeat.pid, signal.SIGKILL)
                 self.process.kill()
                 self.process.wait()
 
     def watch(
         self,
-        look: Callable[[], Any] = lambda: None,  # called a few times a second
+        on_check: Callable[[], Any] = lambda: None,  # called a few times a second
         patience: Callable[[], float] = lambda: 600.0,  # seconds that a rank may be waited for, now
-        every: float = 0.2,  # seconds between two looks
+        every: float = 0.2,  # seconds between two checks
     ):
         "Until all ranks have ended well. Raises `LaunchError`."
         while self.process.poll() is None:
             time.sleep(every)
-            look()
-            slow, seconds = behind(self.beats(), time.time(), self.start)
+            on_check()
+            slow, seconds = behind(self.heartbeats(), time.time(), self.start)
             if seconds > patience():
                 error = hangs(self, slow, seconds)
                 self.stop()
                 raise error
-        look()
+        on_check()
         if self.process.returncode:
             raise failed(self)

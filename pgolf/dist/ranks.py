@@ -53,10 +53,10 @@ class HeartbeatFile:
     def __init__(self, path: Path):
         self.file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
         self.entered = self.left = 0
-        self.beat("start")
+        self.write("start")
 
-    def beat(self, name: str):
-        "One write of one page: readers see an old beat or a new one."
+    def write(self, name: str):
+        "One write of one page: readers see an old heartbeat or a new one."
         line = f"{os.getpid()} {self.entered} {self.left} {name} {time.time():.3f}"
         os.pwrite(self.file, line.ljust(64).encode(), 0)
 
@@ -64,10 +64,10 @@ class HeartbeatFile:
     def around(self, name: str) -> Iterator[None]:
         "A collective."
         self.entered += 1
-        self.beat(name)
+        self.write(name)
         yield
         self.left += 1
-        self.beat(name)
+        self.write(name)
 
     def close(self):
         os.close(self.file)
@@ -123,7 +123,7 @@ class Member:
     world: int = 1
     local_rank: int = 0  # number of its GPU on its machine
     group: Any = field(default=None, repr=False, compare=False)
-    pulse: HeartbeatFile | None = field(default=None, repr=False, compare=False)
+    heartbeat: HeartbeatFile | None = field(default=None, repr=False, compare=False)
 
     @property
     def main(self) -> bool:
@@ -132,7 +132,7 @@ class Member:
 
     @contextlib.contextmanager
     def _collective(self, name: str) -> Iterator[None]:
-        with self.pulse.around(name) if self.pulse else contextlib.nullcontext():
+        with self.heartbeat.around(name) if self.heartbeat else contextlib.nullcontext():
             try:
                 yield
             except RuntimeError as e:
@@ -254,7 +254,7 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"
 
 
 def torchrun_words() -> dict[str, str]:  # empty in a process that is no rank
-    "What torchrun told this process."
+    "The variables that torchrun set for this process."
     found = {k: v for k, v in os.environ.items() if k.startswith(TORCHRUN)}
     return found if "RANK" in found and "WORLD_SIZE" in found else {}
 
@@ -284,7 +284,7 @@ def package_folder() -> Path:
 def child_environment(
     path: Sequence[str | Path] = (),  # folders in front of what PYTHONPATH has
     keep: Sequence[str] | None = None,  # only these of our variables; None: all but torchrun's
-    **more: str,  # variables that the child is told besides
+    **more: str,  # further variables of the child
 ) -> dict[str, str]:
     "The environment of a process that this one starts."
     env = {k: v for k, v in os.environ.items()
@@ -330,23 +330,23 @@ def short_names(
 
 @contextlib.contextmanager
 def _under_watch(words: dict[str, str]) -> Iterator[HeartbeatFile | None]:
-    "Pulse, stacks on SIGUSR1 and the record of an error, where the launcher asked for it."
+    "Heartbeat, stacks on SIGUSR1 and the record of an error, where the launcher asked for it."
     if "TORCHELASTIC_ERROR_FILE" not in words:
         yield None
         return
     end_with_parent()
     folder = Path(words["TORCHELASTIC_ERROR_FILE"]).parent
-    pulse, stacks = HeartbeatFile(folder / "pulse"), (folder / "stacks.txt").open("w")
+    heartbeat, stacks = HeartbeatFile(folder / "heartbeat"), (folder / "stacks.txt").open("w")
     faulthandler.register(signal.SIGUSR1, file=stacks)
     try:
-        yield pulse
+        yield heartbeat
     except Exception as e:
         get_error_handler().record_exception(e)
         raise
     finally:
         faulthandler.unregister(signal.SIGUSR1)
         stacks.close()
-        pulse.close()
+        heartbeat.close()
 
 # %% ../../nbs/04_dist/01_ranks.ipynb #09b922da
 @contextlib.contextmanager
@@ -362,12 +362,12 @@ def joined(
     if not words:
         yield ALONE
         return
-    with _under_watch(words) as pulse:
+    with _under_watch(words) as heartbeat:
         rank, world, local = _identity(words, device)
         if device.type == "cuda":
             torch.cuda.set_device(local)
         if world == 1:
-            yield Ranks(pulse=pulse)
+            yield Ranks(heartbeat=heartbeat)
             return
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
@@ -375,7 +375,7 @@ def joined(
         except RuntimeError as e:  # its subclasses are those of the network
             raise RanksError(f"rank {rank} of {world} could not meet the others at "
                              f"{words['MASTER_ADDR']}:{words['MASTER_PORT']} ({e})") from e
-        ranks = Ranks(rank, world, local, dist.group.WORLD, pulse)
+        ranks = Ranks(rank, world, local, dist.group.WORLD, heartbeat)
         yield ranks
         dist.destroy_process_group()  # not after an error: others may be lost in a collective
         # gloo's threads end with the last reference: now, and not while Python takes itself down,

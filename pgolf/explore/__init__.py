@@ -10,7 +10,7 @@ from ..facade import lazy
 
 # %% ../../nbs/18_explore/00_index.ipynb #81c3d83f
 __getattr__, __dir__ = lazy("pgolf.explore", {
-    "run": ["open_run", "sample"],
+    "run": ["distribution_table", "mixed_without", "open_run", "sample", "switch_table"],
     "distributions": ["Lens"],
-    "microscope": ["microscope"],
+    "microscope": ["slide_of", "token_microscope"],
 })

@@ -42,7 +42,7 @@ class Places:
         self,
         t: int,  # target: the token at index t + 1
         orders: list[int],  # rising, each ≥ 2
-        inside: bool = False,  # only what the document of the last context token said itself
+        inside: bool = False,  # only within the document of the last context token
     ) -> Iterator[tuple[int, np.ndarray]]:  # order, tokens that followed (one for each place)
         "For each order whose context occurred before, what followed it."
         x, doc = self.x, self.doc

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'DIGITS', 'ROUND', 'STRONGEST', 'COST', 'SAVED', 'LOST', 'STYLE', 'SCRIPT', 'MicroscopeError', 'token_texts',
-           'Slide', 'make_slide', 'encode_slide', 'decode_slide', 'Html', 'show', 'microscope', 'slide_of']
+           'Slide', 'make_slide', 'encode_slide', 'Html', 'show', 'token_microscope', 'slide_of']
 
 # %% ../../nbs/18_explore/02_microscope.ipynb #40b930aa
 import codecs
@@ -124,16 +124,6 @@ def encode_slide(
     whole = whole.clip(0, 64 ** width - 1).astype(np.int64)
     digits = whole[:, None] >> (6 * np.arange(width - 1, -1, -1)) & 63
     return "".join(np.array(list(DIGITS))[digits].ravel().tolist())
-
-
-def decode_slide(
-    text: str,
-    width: int,
-    unit: float = 1.0,
-) -> np.ndarray:  # the numbers
-    "What `encode_slide` wrote: the script in the page does the same."
-    digits = np.array([DIGITS.index(c) for c in text]).reshape(-1, width)
-    return digits @ 64 ** np.arange(width - 1, -1, -1) * unit
 
 # %% ../../nbs/18_explore/02_microscope.ipynb #87dc6ed2
 STRONGEST = 4  # weights that are shown for a token
@@ -318,7 +308,7 @@ def show(
     return Html(body, f"microscope: {len(slides[0].pieces)} tokens\n{plain[:300]}")
 
 
-def microscope(
+def token_microscope(
     scores: Scores,  # of the network; see `make_slide`
     tokenizer: Tokenizer,
     start: int = 0,

@@ -73,7 +73,7 @@ def rowwise_kernels(x: Tensor):
 def rotate(
     x_BTHh: Tensor,  # of queries or keys
     cos_TM: Tensor,  # of the angles
-    sin_TM: Tensor,  # minus the sines turn back
+    sin_TM: Tensor,  # minus the sines rotate back
 ) -> Tensor:  # (B, T, H, h)
     "Rotates pairs (i, i + M) of the first 2M dimensions."
     M, c, s = cos_TM.size(1), cos_TM.to(x_BTHh.dtype)[:, None], sin_TM.to(x_BTHh.dtype)[:, None]

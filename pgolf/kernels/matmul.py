@@ -57,7 +57,7 @@ def _up_out(u, out_desc, small_desc, per_unit, m, n, slope, LEAKY: tl.constexpr,
 @triton.jit
 def _back_out(u, out_desc, h_desc, turned_desc, m, n, slope, unit, LEAKY: tl.constexpr, SMALL: tl.constexpr, CLAMP: tl.constexpr, KIND: tl.constexpr,
               BM: tl.constexpr, BN: tl.constexpr):
-    "Writes half a tile of the gradient before the activation, in 8 bits as it is and turned, tokens as `pgolf.kernels.mlp_fp8.paired_rows` has them."
+    "Writes half a tile of the gradient before the activation, in 8 bits as it is and transposed, tokens as `pgolf.kernels.mlp_fp8.paired_rows` has them."
     d = _times_slope(u, h_desc.load([m, n]), slope, unit, LEAKY, KIND)
     if SMALL:
         small = _to_fp8(d, CLAMP)

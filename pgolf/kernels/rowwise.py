@@ -17,7 +17,7 @@ from torch import Tensor
 # %% ../../nbs/03_kernels/04_rowwise.ipynb #fb50b034
 @triton.jit
 def _load_parts(base, col, wide, mask, HALF: tl.constexpr, D: tl.constexpr):
-    "Both turning halves of every row and what does not turn; `wide` counts the last."
+    "Both rotating halves of every row and what does not rotate; `wide` counts the last."
     on = mask & (col < HALF)[None, :]
     left = tl.load(base + col[None, :], mask=on, other=0.0).to(tl.float32)
     right = tl.load(base + HALF + col[None, :], mask=on, other=0.0).to(tl.float32)
@@ -107,7 +107,7 @@ def _heads_backward(dq, dk, dv, x, inverse, gain, cos, sin, v0, share, dx, dots,
     a, b_, o = _load_parts(source[:, None], col, wide, on, HALF, D)
     g = tl.load(gain + head, mask=head < H, other=1.0).to(tl.float32)
     c, s = _angles(cos, sin, token % length, col, live & ~is_v, HALF)
-    if KEPT:  # the row is g R n, beside its own 1 / rms: the dot is the same before and after the turn
+    if KEPT:  # the row is g R n, beside its own 1 / rms: the dot is the same before and after the rotation
         r = tl.load(inverse + token.to(tl.int64) * (H + KV) + head, mask=(row < rows) & (head < H + KV), other=0.0)
         without = tl.where(g == 0.0, 0.0, 1.0 / tl.where(g == 0.0, 1.0, g))
         product = _dot(da, a, db, b_, do, o, D, HALF)
@@ -117,7 +117,7 @@ def _heads_backward(dq, dk, dv, x, inverse, gain, cos, sin, v0, share, dx, dots,
         ea, eb, eo = ta * c - tb * s, tb * c + ta * s, do - o * n
     else:
         r = 1.0 / tl.sqrt(_dot(a, a, b_, b_, o, o, D, HALF) / D + eps)
-        ta, tb = da * c - db * s, db * c + da * s  # turned back
+        ta, tb = da * c - db * s, db * c + da * s  # rotated back
         product = _dot(ta, a, tb, b_, do, o, D, HALF)
         dot = r * product
         n = (r * dot / D)[:, None]

@@ -25,7 +25,8 @@ from ..dist.agent import Agent, LaunchError
 from ..errors import PgolfError
 from ..kernels.device import pick_device
 from .progress import LiveRun
-from .worker import LoadedModel, NetworkScores, load_artifact, network_scores, train_model
+from .worker import LoadedModel, NetworkScores, load_artifact, network_scores
+from ..train.budget import train_model
 from ..train.resume import TrainResult, read_result
 
 # %% ../../nbs/16_launch/03_start.ipynb #bcf0578a

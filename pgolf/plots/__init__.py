@@ -10,6 +10,7 @@ from ..facade import lazy
 
 # %% ../../nbs/01_plots/00_index.ipynb #afb51e52
 __getattr__, __dir__ = lazy("pgolf.plots", {
-    "tables": ["table", "token_html"],
-    "figures": ["bpb_by_position", "budget_bars", "bytes_bar", "codelength_bar", "schedule_curve", "weight_hists"],
+    "tables": ["Table", "format_number", "table", "token_html", "visible"],
+    "figures": ["COLORS", "bpb_by_position", "budget_bars", "bytes_bar", "codelength_bar", "loss_curve", "new_axes",
+                "no_data", "schedule_curve", "styled", "weight_hists"],
 })

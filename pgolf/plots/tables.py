@@ -27,54 +27,45 @@ def format_number(
         return f"{x:.4g}"
     return f"{x:,.0f}" if abs(x) >= 10_000 else f"{x:,.5g}" if abs(x) < 1000 else f"{x:,.1f}"
 
-
-def _pad(text, width, right):
-    gap = " " * (width - len(text))
-    return gap + text if right else text + gap
-
 # %% ../../nbs/01_plots/01_tables.ipynb #9d2222cd
 class Table:
     "Rows that show themselves as HTML, Markdown or aligned text."
     def __init__(self, rows, caption=""):
         if isinstance(rows, dict):
             rows = [{"": k, "value": v} for k, v in rows.items()]
-        self.rows, self.caption = list(rows), caption
+        self.rows, self.caption = [r for r in rows if r], caption
         self.columns = list(dict.fromkeys(k for r in self.rows for k in r))
         self.cells = [[format_number(r.get(c, "")) for c in self.columns] for r in self.rows]
-        self.right = [all(_is_number(r.get(c)) for r in self.rows) for c in self.columns]
+        self.sides = ["right" if all(_is_number(r.get(c)) for r in self.rows) else "left" for c in self.columns]
+
+    def _laid_out(self, style, escape=str):
+        "The grid in one of tabulate's formats."
+        from tabulate import tabulate  # 60 ms that only a table that is shown pays
+        rows = [[escape(str(c)) for c in row] for row in (self.columns, *self.cells)]
+        head = () if style == "simple" else rows.pop(0)  # a head is padded by two columns
+        return tabulate(rows, head, style, colalign=self.sides, disable_numparse=True, preserve_whitespace=True)
 
     def __str__(self):
         if not self.rows:
             return f"{self.caption}: no rows" if self.caption else "no rows"
-        grid = [[str(c) for c in self.columns], *self.cells]
-        width = [max(map(len, column)) for column in zip(*grid)]
-        lines = ["  ".join(map(_pad, row, width, self.right)).rstrip() for row in grid]
-        lines.insert(1, "  ".join("─" * w for w in width))
-        return "\n".join([*([self.caption] if self.caption else []), *lines])
+        rule, head, *rows, _ = self._laid_out("simple").split("\n")
+        return "\n".join([*([self.caption] if self.caption else []), head, rule.replace("-", "─"), *rows])
 
     __repr__ = __str__
 
     def _repr_markdown_(self):
         if not self.rows:
             return str(self)
-        mark = ["---:" if r else "---" for r in self.right]
-        rows = [[_escape_md(str(c)) for c in row] for row in ([*self.columns], *self.cells)]
-        text = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], mark, *rows[1:]))
-        return (f"{_escape_md(self.caption)}\n\n" if self.caption else "") + text
+        return (f"{_escape_md(self.caption)}\n\n" if self.caption else "") + self._laid_out("pipe", _escape_md)
 
     def _repr_html_(self):
         if not self.rows:
             return f"<p><em>{html.escape(str(self))}</em></p>"
-        sides = ["right" if r else "left" for r in self.right]
-
-        def row(cells, tag):
-            return "<tr>" + "".join(
-                f'<{tag} style="text-align:{side}">{html.escape(str(c))}</{tag}>'
-                for c, side in zip(cells, sides)) + "</tr>"
+        page = self._laid_out("html")  # escapes; says nothing about columns on the left, which JupyterLab puts on the right
+        for tag in ("td", "th"):
+            page = page.replace(f"<{tag}>", f'<{tag} style="text-align: left;">')
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        body = "\n".join(row(cells, "td") for cells in self.cells)
-        head = row(self.columns, "th")
-        return f"<table>{caption}<thead>{head}</thead>\n<tbody>{body}</tbody></table>"
+        return page.replace("<table>", f"<table>{caption}", 1)
 
 
 def _is_number(x):

@@ -130,9 +130,11 @@ def allocate(
         raise QuantError("sensitivities and rate curves must name the same tensors, one at least")
     bounds = bounds or {n: (r.steps[0], r.steps[-1]) for n, r in rates.items()}
     total = lambda steps: sum(rates[n].at(c) for n, c in steps.items())
-    done = lambda mu, finest=False: Allocation(
-        steps := steps_at(mu, sensitivity, bounds), total(steps),
-        sum(sensitivity[n].tax(c) for n, c in steps.items()), mu, finest)
+
+    def done(mu: float, finest: bool = False) -> Allocation:
+        steps = steps_at(mu, sensitivity, bounds)
+        return Allocation(steps, total(steps), sum(sensitivity[n].tax(c) for n, c in steps.items()), mu, finest)
+
     slope = {n: math.log(2) * s.gain * s.power / s.numel for n, s in sensitivity.items()}
     ends = [[slope[n] * bounds[n][e] ** s.power for n, s in sensitivity.items()] for e in (0, 1)]
     low, high = min(ends[0]) / 2, max(ends[1]) * 2

@@ -12,5 +12,5 @@ from ..facade import lazy
 __getattr__, __dir__ = lazy("pgolf.runs", {
     "folder": ["Run", "RunError", "new_run"],
     "reports": ["leaderboard", "report", "summarize"],
-    "handin": ["submission"],
+    "handin": ["About", "submission"],
 })

@@ -104,11 +104,11 @@ def saved_by_token(
 
 def token_rows(
     saved: dict[int, tuple[int, float]],  # of `saved_by_token`
-    names: dict[int, str],  # token → what it looks like
+    names: dict[int, str],  # token → its text
     raw_bytes: int,
     top: int = 8,
 ) -> list[dict]:  # rows of a table
-    "The tokens that got cheapest, and those that got dearest."
+    "The tokens whose cost fell most, and those whose cost rose most."
     ids = list(saved)
     chosen = ids[:top] + [t for t in ids[-top:] if t not in ids[:top]]
     return [{"token": names.get(t, str(t)), "occurrences": saved[t][0],

@@ -6,6 +6,7 @@
 __all__ = ['RunError', 'project_root', 'Summary', 'versions', 'Run', 'check_summary', 'new_run']
 
 # %% ../../nbs/17_runs/01_folder.ipynb #daf93cf7
+import contextlib
 import json
 import platform
 from datetime import datetime, timezone
@@ -16,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..config.run import RunConfig, config_from_json
-from ..data.scores import Scores
 from ..errors import PgolfError
 
 # %% ../../nbs/17_runs/01_folder.ipynb #9131aa8c
@@ -38,7 +38,7 @@ class Summary(BaseModel):
     preset: str
     seed: int = Field(ge=0)
     val_bpb: float = Field(gt=0, description="bits per byte of the validation text, scored from the artifact")
-    val_bpb_prequant: float = Field(gt=0, description="the same scoring with the float weights")
+    val_bpb_prequant: float = Field(gt=0, description="the same scoring before quantisation")
     bytes_total: int = Field(gt=0)
     bytes_code: int = Field(gt=0)
     bytes_model: int = Field(gt=0)
@@ -56,13 +56,11 @@ class Summary(BaseModel):
 
 def versions() -> dict[str, str]:
     "Of Python and of the libraries that decide numbers."
-    names = ("pgolf", "torch", "numpy", "sentencepiece", "zstandard")
-    found = {n: metadata.version(n) for n in names if n in _installed()}
-    return {"python": platform.python_version()} | found
-
-
-def _installed():
-    return {d.metadata["Name"] for d in metadata.distributions()}
+    found = {"python": platform.python_version()}
+    for name in ("pgolf", "torch", "numpy", "sentencepiece", "zstandard"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 # %% ../../nbs/17_runs/01_folder.ipynb #b4be4eed
 class Run:
@@ -107,7 +105,8 @@ class Run:
         return self.path / "artifact.pgolf"
 
     @property
-    def scores(self) -> Scores:
+    def scores(self):  # → `pgolf.data.scores.Scores`
+        from pgolf.data.scores import Scores
         return Scores.load(self.path / "scores.npz")
 
     def save_summary(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def check_log(
         raise RecordError(f"{path} cannot be read ({e.strerror}); a run without its log is no evidence") from e
     last = run.metrics[-1]["step"] if whole and run.metrics else None
     if last != steps:
-        said = "in the middle of a line" if not whole else f"at step {last}"
-        raise RecordError(f"{path} ends {said}, the run made {steps} steps: the log is cut short; run this seed again")
+        where = "in the middle of a line" if not whole else f"at step {last}"
+        raise RecordError(f"{path} ends {where}, the run made {steps} steps: the log is cut short; run this seed again")
 
 
 def check_complete(
@@ -152,7 +152,7 @@ def train_seed(
 
 def training_notebook() -> Path:
     "nbs/train.ipynb of this checkout. Raises `RunError` when the package stands alone."
-    for root in (project_root(), Path(__file__).parent.parent if "__file__" in globals() else Path.cwd()):
+    for root in (project_root(), Path(__file__).parents[2] if "__file__" in globals() else Path.cwd()):
         if (root / "nbs" / "train.ipynb").exists():
             return root / "nbs" / "train.ipynb"
     raise RunError("nbs/train.ipynb was not found; run inside a checkout of the project")
@@ -197,9 +197,9 @@ def seed_curves(
         left.plot(list(curve), list(curve.values()), lw=1, color=colour, label=f"seed {seed}")
         right.plot(shared, [curve[s] - mean[s] for s in shared], lw=1, color=colour)
     for run, colour in zip(runs, COLORS * len(runs)):
-        looks = [(m["step"], m["val_loss"]) for m in run.metrics if m.get("val_loss") is not None]
-        if looks:
-            left.plot(*zip(*looks), "o", ms=4, color=colour)
+        evaluations = [(m["step"], m["val_loss"]) for m in run.metrics if m.get("val_loss") is not None]
+        if evaluations:
+            left.plot(*zip(*evaluations), "o", ms=4, color=colour)
     left.set(xlabel="step", ylabel="training loss, nats/token", title="all seeds")
     right.axhline(0, color="#444444", lw=0.6)
     right.set(xlabel="step", ylabel="loss − mean of the seeds, nats", title="their differences")
@@ -233,13 +233,13 @@ def seed_scores(
 def audits(
     runs: Sequence[Run],
 ):  # → Table: a rule a line, a seed a column
-    "What every rule said of every seed."
-    said = {r.summary["seed"]: r.summary["audit"] for r in runs}
+    "The result of every rule for every seed."
+    by_seed = {r.summary["seed"]: r.summary["audit"] for r in runs}
     marks = {True: "passed", False: "FAILED", None: "not checked"}
-    names = dict.fromkeys(c["name"] for a in said.values() for c in a.get("checks", []))
+    names = dict.fromkeys(c["name"] for a in by_seed.values() for c in a.get("checks", []))
     rows = [{"rule": n} | {f"seed {s}": next((marks[c["passed"]] for c in a.get("checks", []) if c["name"] == n), "–")
-                           for s, a in said.items()} for n in names]
-    return table([*rows, {"rule": "all"} | {f"seed {s}": a.get("status", "?") for s, a in said.items()}])
+                           for s, a in by_seed.items()} for n in names]
+    return table([*rows, {"rule": "all"} | {f"seed {s}": a.get("status", "?") for s, a in by_seed.items()}])
 
 
 def budgets(

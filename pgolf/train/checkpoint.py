@@ -223,7 +223,7 @@ class Checkpoints(CheckpointFolder):
             newest = self.found()
             stays = f"{newest[-1].name} stays the newest" if newest else "there is none yet"
             self._news.append(f"the checkpoint of step {step} could not be written ({e.strerror}); "
-                              f"{stays}, training goes on")
+                              f"{stays}, training continues")
 
     def wait(self):
         "Until nothing is being written."

@@ -59,7 +59,7 @@ class Objective(nn.Module):
         return count_pieces(tokens, self.bos_id) if self.packs else None
 
     def documents(self, tokens: Tensor, pieces: Tensor | None) -> Tensor | DocStarts | None:
-        "What attention is told of documents."
+        "Which document each token belongs to, in the form that the attention kernel takes."
         if not self.doc_attention:
             return None
         if pieces is None or not self.packs:
@@ -67,7 +67,7 @@ class Objective(nn.Module):
         return document_starts(tokens, self.bos_id, tokens.numel(), pieces)
 
     def next_token(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
-        "Mean nll of the next token, with weights and without, from the tower's output."
+        "Mean nll of the next token, with weights and without, from the output of the blocks."
         if not self.difficulty:
             nll = self.model.head_loss(x, targets)
             return nll, nll.detach()
