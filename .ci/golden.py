@@ -4,8 +4,9 @@
     python .ci/golden.py --check FILE [PRESET ...]    runs them again; exits 1 and names what differs
 
 A change that should change nothing leaves all of them as they are. Runs are on the CPU with one thread, by
-steps and not by the clock, and without the code's own bytes, so that only arithmetic counts. Another PyTorch
-or other vector units may change the last digits: write and check on one machine (the file says on which).
+steps and not by the clock, and without the code's own bytes, so that only arithmetic counts. Another PyTorch,
+other vector units or OMP_NUM_THREADS change the last digits, so the file says where it was written, and a check
+elsewhere is refused: write a file there from the commit before the change.
 """
 import hashlib
 import json
@@ -46,14 +47,17 @@ def differences(was: dict, now: dict) -> list[str]:
 def main(words: list[str]):
     check = "--check" in words
     file, *presets = (w for w in words if w != "--check")
+    about = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    was = json.loads(Path(file).read_text(encoding="utf-8")) if check else {}
+    if check and about != (there := {key: was.get(key) for key in about}):
+        sys.exit(f"{file} was written with {there}, here is {about}: write one here, from the commit before the change")
     now = {}
     for preset in presets or small():
         now[preset] = golden(preset)
         print(preset, now[preset]["sha256"][:12], now[preset]["bpb"], flush=True)
     if check:
-        found = differences(json.loads(Path(file).read_text(encoding="utf-8"))["presets"], now)
+        found = differences(was["presets"], now)
         sys.exit("\n".join(found) if found else 0)
-    about = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
     Path(file).write_text(json.dumps(about | {"presets": now}, indent=1) + "\n", encoding="utf-8")
 
 
