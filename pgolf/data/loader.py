@@ -85,7 +85,7 @@ class TokenLoader:
         self._starts = epoch_starts(len(self.tokens), self.seq_len, self.seed, epoch)
 
     def _take(self):
-        "Starts of the next global batch, (B,); goes on into the next epoch where one ends."
+        "Starts of the next global batch, (B,); continues in the next epoch where one ends."
         starts = self._starts[self._at : self._at + self.rows]
         self._at += len(starts)
         if (missing := self.rows - len(starts)) > 0:

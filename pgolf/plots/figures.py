@@ -119,7 +119,7 @@ def loss_curve(
     metrics: list[dict],  # lines of metrics.jsonl
     title: str = "",  # above the figure
 ) -> Figure:
-    "Training loss over tokens seen, raw and smoothed, with the quick looks at held-out text."
+    "Training loss over tokens seen, raw and smoothed, with the evaluations on held-out text."
     if not metrics:
         return no_data(title or "training loss")
     fig, (ax,) = new_axes()
