@@ -145,7 +145,7 @@ def plan(
     shapes: dict[str, tuple[int, ...]] | None = None,  # default: `weight_shapes(cfg)`
 ) -> SizePlan:
     "Artifact bytes from shapes and settings alone. Raises `ArtifactError`: no size can be known."
-    from pgolf.bundle.single_file import code_size  # only a plan needs the minifier
+    from pgolf.bundle.single_file import code_size
 
     shapes = weight_shapes(cfg) if shapes is None else shapes
     made, method = recipes(shapes, cfg.quant), chosen_method(cfg.quant, cfg.quant.calib_tokens > 0)
