@@ -6,6 +6,7 @@
 __all__ = ['free_name', 'op']
 
 # %% ../../nbs/03_kernels/01_custom_op.ipynb #74a9bf92
+import hashlib
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import chain, count
@@ -22,8 +23,11 @@ def free_name(
 
 
 def op(
-    name: str,  # a Python identifier, made free
+    name: str,  # a Python identifier; the signature's hash is added, and the whole is made free
 ) -> Callable:  # decorates a function whose arguments have types
     "A function as one operation of PyTorch's, which changes none of its arguments."
-    made = torch.library.custom_op(f"pgolf::{free_name(name)}", mutates_args=())
-    return lambda f: update_wrapper(made(f), f)  # with its own signature and words
+    def made(f):
+        schema = torch.library.infer_schema(f, mutates_args=())
+        own = free_name(f"{name}_{hashlib.sha256(schema.encode()).hexdigest()[:6]}")
+        return update_wrapper(torch.library.custom_op(f"pgolf::{own}", mutates_args=())(f), f)  # with its own signature and words
+    return made
