@@ -40,7 +40,7 @@ def resolve_auto(
     new = (capability or torch.cuda.get_device_capability(device)) >= (9, 0)
     return "heads+table+fold+xsa+fan+read+skip" + "+loss" * (vocab_size <= LOSS_AUTO_VOCAB) + "+qkv+mlp" * new
 
-
+# %% ../../nbs/05_model/10_compile.ipynb #f26cdc6b
 def _misfits(fits: dict[str, tuple[bool, str]]) -> dict[str, str]:
     return {part: why for part, (fit, why) in fits.items() if not fit}
 
@@ -62,7 +62,7 @@ def unsupported(
                  "which takes in skips that are added right before a blend; add read, and set model.resid_mix=true, model.skip_gates=false and model.recur to plain or ab"),
     })
 
-
+# %% ../../nbs/05_model/10_compile.ipynb #245ee467
 def unsupported_fp8(
     cfg: ModelConfig,
     on: frozenset[str],  # of `PARTS`, without those that are unsupported
@@ -92,7 +92,7 @@ def wrong_sizes(
                f"which multiplies by a matrix whose sides are multiples of 16, not {d} × {widths[side]}; set model.model_dim and model.{side} so")
         for part, side in sides.items()})
 
-
+# %% ../../nbs/05_model/10_compile.ipynb #fbbf174c
 def _without(parts: frozenset[str], bad: dict[str, str], by_name: frozenset[str], setting: str) -> frozenset[str]:
     "Parts but for misfits. Raises `ConfigError` if one of these was asked for by name."
     if asked := sorted(by_name & bad.keys()):
