@@ -6,8 +6,9 @@
 __all__ = ['MARKS', 'AuditReport', 'audit', 'audit_run']
 
 # %% ../../nbs/14_audit/06_run.ipynb #96b184cb
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,14 +16,19 @@ import torch
 from ..artifact.container import read_artifact
 from .checks import (
     RULES, AuditError, Check, as_numpy, check_budgets, check_bytes, check_causal, check_consistent, check_invariant,
-    check_normalised, check_single_pass, choose_positions, generator)
+    check_normalised, check_single_pass, choose_positions, generator, tolerance)
+from .evidence import check_evidence
 from .predictors import as_ids
-from .sealed import check_sealed, predictor_of
+from .questions import (
+    ask_cuts, ask_flips, ask_memory, ask_noise, ask_rows, asked_enough, charges, draw_cuts, draw_nonce, draw_targets, fingerprint, fresh, one_row,
+    piece_classes, plan_flips, power_of_flips, power_of_rows, suspicion)
+from .sealed import Answers, Question, check_sealed, predictor_of, run_sealed
 from ..data.dataset import Dataset
 from ..data.scores import Scores
 from ..kernels.device import compute_settings, device_name
 from ..plots.figures import COLORS, Picture, styled
 from ..plots.tables import table
+
 
 # %% ../../nbs/14_audit/06_run.ipynb #91bc71c2
 MARKS = {True: "passed", False: "FAILED", None: "not checked"}
@@ -31,7 +37,8 @@ MARKS = {True: "passed", False: "FAILED", None: "not checked"}
 @dataclass(frozen=True)
 class AuditReport:
     "The result of every rule."
-    checks: tuple[Check, ...]  # one for each of `RULES`, in their order
+    checks: tuple[Check, ...]  # one for each of `RULES`, in their order; then further rules
+    about: dict = field(default_factory=dict)  # fingerprint, nonce, whether it was drawn here
 
     @property
     def passed(self) -> bool:
@@ -41,7 +48,7 @@ class AuditReport:
     @property
     def failed(self) -> list[str]:
         "Names of the rules that are broken."
-        return [c.name for c in self.checks if c.passed is False]
+        return list(dict.fromkeys(c.name for c in self.checks if c.passed is False))
 
     @property
     def status(self) -> str:
@@ -57,7 +64,8 @@ class AuditReport:
         return ", ".join(parts + ["lossy tokenizer"] * bool(self["bytes"].values.get("lossy")))
 
     def __getitem__(self, name: str) -> Check:
-        return next(c for c in self.checks if c.name == name)
+        "A rule's result; the failed one where a rule has several."
+        return min((c for c in self.checks if c.name == name), key=lambda c: c.passed is not False)
 
     def table(self):
         "Rule, result and what was measured."
@@ -77,13 +85,13 @@ class AuditReport:
         "Plain JSON for summary.json."
         return {"status": self.status, "passed": self.passed, "failed": self.failed,
                 "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail,
-                            "values": c.values} for c in self.checks]}
+                            "values": c.values} for c in self.checks], "about": self.about}
 
     @classmethod
     def from_dict(cls, values: dict) -> "AuditReport":
         "The report that `to_dict` wrote. Raises `AuditError` on anything else."
         try:
-            return cls(tuple(Check(**c) for c in values["checks"]))
+            return cls(tuple(Check(**c) for c in values["checks"]), dict(values.get("about", {})))
         except (KeyError, TypeError) as e:
             raise AuditError(f"this is not the audit of a run ({e!r}); audit the run again") from e
 
@@ -115,95 +123,174 @@ def _figure(report):
         side.text(0.45, i, MARKS[c.passed], va="center", color=colour[c.passed], weight="bold")
     return fig
 
+# %% ../../nbs/14_audit/06_run.ipynb #75cacdd1
+class _Asked:
+    "One audit: what was asked, in order, and the answers."
+
+    def __init__(self, predictor, x, positions, flips, drawn, bos, dtype, rng, pieces):
+        self.predictor, self.x, self.bos, self.dtype, self.rng = predictor, x, bos, dtype, rng
+        self.length, self.pieces, self.drawn = len(x) - 1, pieces, drawn
+        tolerance(dtype)
+        self.chunk = int(getattr(predictor, "chunk", 1))
+        if not 1 <= self.chunk <= 65_536:
+            raise AuditError(f"the predictor scores {self.chunk} targets as a unit; a unit has 1 to 65,536")
+        self.positions, self.flips = min(positions, self.length), flips
+        self.vocab = len(one_row(fresh(predictor), np.r_[x[0], np.full(self.length, int(x[0] == 0))], 0))
+        if self.vocab <= x.max():
+            raise AuditError(f"distributions have {self.vocab} entries, and the stream holds token {x.max()}")
+
+    def edges(self):
+        "Targets at which documents, and whatever the predictor names, begin or end."
+        starts = np.flatnonzero(self.x[1:] == self.bos)
+        named = [self.predictor.edges(self.length)] if hasattr(self.predictor, "edges") else []
+        return np.concatenate([starts - 1, starts, starts + 1, *map(as_numpy, named)])
+
+    def where(self):
+        "(P,) targets whose distribution is asked for."
+        if self.positions >= self.length:
+            return np.arange(self.length)
+        lead, each = self.positions // 2, min(64, max(self.positions // 16, 1))
+        starts = self.rng.integers(0, self.length - each + 1, self.positions // 4 // each)
+        drawn = (starts[:, None] + np.arange(each)).reshape(-1)
+        return np.unique(np.r_[np.arange(lead), drawn, choose_positions(self.length, self.positions // 4, self.rng, self.edges())])
+
+    def checks(self, gaps, saved_dtype) -> list[Check]:
+        "The five rules that a stream can be asked about."
+        x, p, rng = self.x, self.predictor, self.rng
+        cuts = ask_cuts(fresh(p), x, draw_cuts(self.length, min(6, max(self.flips // 4, 1)), rng, self.chunk), self.vocab, rng, self.bos)
+        claim = fresh(p)
+        nll = charges(claim, x)
+        trace = claim.trace(x) if hasattr(p, "trace") else None
+        single = check_single_pass(trace, self.length, len(nll))
+        at = self.where()
+        if len(nll) != self.length:
+            rows = ask_rows(claim, x, at)
+            why = "there is not one score a target"
+            return [check_normalised(rows.sums, rows.low, at, self.dtype), Check("consistent", None, why),
+                    Check("causal", None, why), single, Check("invariant", None, why)]
+        q = suspicion(x, nll, self.vocab)
+        targets = draw_targets(q, max(self.flips // 2, 1), rng, self.edges())
+        classes = piece_classes(self.pieces) if self.pieces else None
+        plan = plan_flips(x, targets, self.flips, self.vocab, rng, classes, self.bos)
+        rows = ask_rows(claim, x, np.union1d(at, np.fromiter([*plan, *(c.t for c in cuts)], np.int64)), [*plan, *(c.t for c in cuts)])
+        normal = check_normalised(rows.sums, rows.low, rows.at, self.dtype)
+        gap = rows.charged - nll[rows.at]
+        if not (normal.passed and check_consistent(gap, self.dtype, rows.faces).passed):  # what is refused already is asked less
+            plan = dict(list(plan.items())[:16])
+        flips = ask_flips(fresh(p), x, nll, rows.kept, plan, rng, self.bos)
+        return [normal, check_consistent(gap, self.dtype, rows.faces, np.array(flips.gaps), gaps, saved_dtype),
+                self._causal(cuts, nll, rows, flips), single, check_invariant(p, x, nll, self.dtype)]
+
+    def _causal(self, cuts, nll, rows, flips):
+        late = [(c.t, float(max(abs(c.charges - nll[:c.t]).max(initial=0), abs(c.row - rows.kept[c.t]).max()))) for c in cuts]
+        sizes = [len(b) for b in self.pieces or ()]
+        per_token = float(np.mean(np.array(sizes)[self.x[1:]])) if sizes else 4.0
+        power = min(power_of_flips(self.x, nll, self.vocab, len(flips.targets), max(per_token, 1.0)), power_of_rows(len(rows.at), self.length))
+        memory = ask_memory(fresh(self.predictor), self.x, nll, self.vocab, self.rng) if self.length >= 64 else None
+        noise = ask_noise(fresh(self.predictor), self.x, self.vocab, self.drawn, self.rng) if self.drawn else None
+        return check_causal(flips.moved, flips.texts, late, memory, noise, power)
+
 # %% ../../nbs/14_audit/06_run.ipynb #4b64cb91
 def audit(
     predictor,  # `nll` and `distribution`, see `pgolf.audit.predictors`
     tokens,  # (M,) the stream, first token included
-    positions: int = 64,  # where p_t is summed and compared
-    flips: int = 8,  # where the flip test is made
-    seed: bytes = b"",  # of the random positions: the bytes of the artifact
+    positions: int = 16_384,  # targets at which p_t is summed and compared; a shorter stream is asked everywhere
+    flips: int = 128,  # texts in which a target is replaced
+    seed: bytes = b"",  # goes into the choices beside fingerprint and nonce
     bos: int | None = None,  # id that starts a document
     dtype: torch.dtype | None = None,  # of the network; None: the predictor's own
-    more: Iterable[Check] = (),  # further results: bytes, budgets, sealed
-    saved: dict | None = None,  # name → (nll of this path, nll in the run's file)
+    more: Iterable[Check] = (),  # further results: bytes, budgets, sealed, evidence; none replaces one measured here
+    saved: dict | None = None,  # name → (nll here, nll in the run's file), of any targets
     saved_dtype: torch.dtype | None = None,  # tolerance of these
+    pieces: Sequence[bytes] | None = None,  # of each id: replaced tokens then come from every class
+    nonce: bytes = b"",  # of a report, to ask the same again; empty: drawn after the predictor is frozen
+    drawn: int = 65_536,  # tokens drawn at random that the predictor must not foresee; 0: none
 ) -> AuditReport:
-    "Rules 1 to 5, measured. Raises `AuditError` on a stream of fewer than two tokens."
+    "Rules 1 to 5, measured. Raises `AuditError` on a stream of fewer than two tokens, or a predictor that cannot answer."
     x = as_ids(tokens)
     if x.ndim != 1 or len(x) < 2:
         raise AuditError(f"the stream has shape {x.shape}; an audit needs one row of two or more "
                          "tokens")
-    dtype = dtype or getattr(predictor, "dtype", torch.float64)
-    nll, rng = as_numpy(predictor.nll(x)), generator(seed)
-    at, turn = _where(predictor, x, nll, positions, flips, bos, rng)
-    rows = (predictor.distributions(x, at) if hasattr(predictor, "distributions") else
-            np.stack([as_numpy(predictor.distribution(x, t)) for t in map(int, at)]))
-    trace = predictor.trace(x) if hasattr(predictor, "trace") else None
-    found = [check_normalised(rows, at, dtype),
-             check_consistent(rows, at, x, nll, dtype, saved, saved_dtype),
-             check_causal(predictor, x, nll, turn, rows.shape[1], bos, rng),
-             check_single_pass(trace, len(x) - 1),
-             check_invariant(predictor, x, nll, dtype), *more]
-    by_name = {c.name: c for c in found}
-    return AuditReport(tuple(by_name.get(n) or Check(n, None, "only a finished run can be asked")
-                             for n in RULES))
+    frozen, more = fingerprint(predictor), list(more)
+    about = {"fingerprint": frozen, "nonce": (nonce or draw_nonce()).hex(), "drawn": not nonce}
+    rng = generator(seed + bytes.fromhex(about["nonce"]) + frozen.encode())
+    ask = _Asked(predictor, x, positions, flips, drawn, bos, dtype or getattr(predictor, "dtype", torch.float64), rng, pieces)
+    gaps = {name: as_numpy(mine) - as_numpy(theirs) for name, (mine, theirs) in (saved or {}).items()}
+    found = ask.checks(gaps, saved_dtype)
+    if fingerprint(predictor) != frozen:
+        found.append(Check("consistent", False, "the predictor is not what it was when the audit began: its files or code changed"))
+    measured = {c.name for c in found}
+    open_ = [Check(n, None, "only a finished run can be asked") for n in RULES if n not in measured | {c.name for c in more}]
+    ranked = sorted([*found, *more, *open_], key=lambda c: RULES.index(c.name) if c.name in RULES else len(RULES))
+    return AuditReport(tuple(ranked), about)
 
-
-def _where(predictor, x, nll, positions, flips, bos, rng):
-    "Targets to examine and, of these and of document starts, targets to flip."
-    starts = np.flatnonzero(x[1:] == bos)
-    edges = [starts - 1, starts, starts + 1]
-    if hasattr(predictor, "edges"):
-        edges.append(predictor.edges(len(nll)))
-    base = getattr(predictor, "base", None)
-    gain = (as_numpy(base.nll(x)) if hasattr(base, "nll") else 0) - nll
-    at = choose_positions(len(nll), positions, rng, np.concatenate(edges), gain)
-    some = rng.permutation(starts)[:flips // 2]
-    inner = rng.permutation(at[at > 0])
-    turn = np.unique(np.r_[some, inner[:max(flips - len(some), 1)]]).astype(np.int64)
-    return at, turn
 
 # %% ../../nbs/14_audit/06_run.ipynb #c558deeb
 def audit_run(
-    run,  # `pgolf.runs.reports.Run`
+    run,  # `pgolf.runs.folder.Run`
     data: Dataset,  # `prepare(run.config)`
     device: torch.device | str | None = None,  # None: what the artifact's configuration picks
     segment: int = 0,  # leading targets that rules 1–5 are asked about; 0: 4 windows, ≥ 2048
-    positions: int = 64,
-    flips: int = 8,
+    positions: int = 16_384,  # of these, targets whose distribution is asked for
+    flips: int = 24,  # texts in which a target is replaced
+    drawn: int = 8192,  # tokens drawn at random; few, as the code that is asked is the package's own
     sealed: bool = True,  # re-score the whole text in a fresh process
 ) -> AuditReport:
-    "All eight rules. Raises `RunError`, `ArtifactError`, `DataError`, `AuditError` on bad files."
+    "All nine rules. Raises `RunError`, `ArtifactError`, `DataError`, `AuditError` on bad files."
     artifact = read_artifact(run.artifact)
     predictor, cfg = predictor_of(artifact, device, data.tokenizer.bos)
-    base = getattr(predictor, "base", predictor)
-    with compute_settings(cfg, base.device):
-        x, more, saved, here = _evidence(run, data, artifact, predictor, base, cfg, segment, sealed)
-        return audit(predictor, x, positions, flips, artifact, data.tokenizer.bos, None, more, saved,
-                     predictor.dtype if here else torch.bfloat16)
-
-
-def _evidence(run, data, artifact, predictor, base, cfg, segment, sealed):
-    "The segment, rules 6–8, new scores beside the saved ones, whether this is the run's device."
-    summary, scores, x = run.summary, run.scores, as_ids(data.val)
-    if len(scores.tokens) != len(x) - 1 or (as_ids(scores.tokens) != x[1:]).any():
-        raise AuditError(f"{run.path / 'scores.npz'} scores another stream than the validation "
-                         "data; prepare the data of this run's configuration")
-    x = x[:_segment(segment, cfg, len(x) - 1) + 1]
-    here = device_name(base.device)
-    if here != summary["device"]:
-        cell = Check("sealed", None, f"the run was scored on {summary['device']}; {here} rounds "
-                     "otherwise, so its bits per byte cannot be compared to 1e-6")
+    base, x = getattr(predictor, "base", predictor), as_ids(data.val)
+    scores = _saved_scores(run, x, base is not predictor)
+    nonce = draw_nonce()  # the artifact has been read, and its hash goes into every choice
+    rng = generator(hashlib.sha256(artifact).digest() + nonce)
+    answers, elsewhere = None, device_name(base.device) != run.summary["device"]
+    more = [_bytes(scores["scores.npz"], data), check_budgets(run.summary, cfg.budget, len(artifact), data.info["overlap"]), check_evidence(run)]
+    if sealed:
+        answers = run_sealed(run.artifact, data, _question(base, cfg, len(x) - 1, rng, base is not predictor))
+        more.append(check_sealed(answers, run.summary["val_bpb"], predictor.dtype, elsewhere))
     else:
-        cell = (check_sealed(run.artifact, data, summary["val_bpb"]) if sealed else
-                Check("sealed", None, "not asked for"))
-    found = [_bytes(scores, data), cell,
-             check_budgets(summary, cfg.budget, len(artifact), data.info["overlap"])]
-    saved = {"scores.npz": (as_numpy(base.nll(x)), scores.nll[:len(x) - 1].numpy())}
-    if base is not predictor:
-        mixed = Scores.load(run.path / "mixed.npz").nll[:len(x) - 1].numpy()
-        saved["mixed.npz"] = as_numpy(predictor.nll(x)), mixed
-    return x, found, saved, here == summary["device"]
+        more.append(Check("sealed", None, "not asked for"))
+    lead = x[:_segment(segment, cfg, len(x) - 1) + 1]
+    with compute_settings(cfg, base.device):
+        saved = _compared(scores, answers, base, predictor, lead)
+        found = audit(predictor, lead, positions, flips, artifact, data.tokenizer.bos, None, more, saved,
+                      torch.bfloat16 if elsewhere else predictor.dtype, data.tokenizer.pieces, drawn=drawn)
+    return replace(found, about=found.about | {"artifact": hashlib.sha256(artifact).hexdigest(), "sealed_nonce": nonce.hex(),
+                                               "device": device_name(base.device)})
+
+
+def _saved_scores(run, x, mixed):
+    "Names of the run's score files → scores. Raises `AuditError` where they belong to another text."
+    found = {"scores.npz": run.scores} | ({"mixed.npz": Scores.load(run.path / "mixed.npz")} if mixed else {})
+    for name, scores in found.items():
+        if len(scores.tokens) != len(x) - 1 or (as_ids(scores.tokens) != x[1:]).any():
+            raise AuditError(f"{run.path / name} scores another stream than the validation "
+                             "data; prepare the data of this run's configuration")
+    return found
+
+
+def _question(base, cfg, length, rng, mixed):
+    "Targets of the whole text whose distributions a sealed process gives: as many as a minute affords, four stretches among them."
+    work = 2 * sum(p.numel() for p in base.model.parameters()) * cfg.score.seq_len  # operations of a window
+    count = asked_enough() if base.device.type == "cuda" else int(np.clip(4e12 / work, 64, asked_enough()))
+    if cfg.ttt.kind != "none":
+        count = 2048  # kept in the pass that scores
+
+    def draw(count, each):
+        starts = rng.integers(0, max(length - each, 0) + 1, 4)
+        some = np.r_[(starts[:, None] + np.arange(each)).reshape(-1), rng.integers(0, length, count)]
+        return np.unique(some[some < length])
+    few = int(np.clip(1e8 / length, 4, 128))  # a mixture's row searches all of the text before it
+    return Question(draw(count, 64), draw(few, min(few // 4, 16)) if mixed else np.zeros(0, np.int64), str(base.device))
+
+
+def _compared(scores, answers: Answers | None, base, predictor, lead):
+    "Name of a file → charges here and there: of every target where the whole text was scored anew."
+    if answers is not None and not answers.why:
+        here = {"scores.npz": answers.network, "mixed.npz": answers.mixture}
+    else:
+        here = {"scores.npz": as_numpy(base.nll(lead)), "mixed.npz": as_numpy(predictor.nll(lead))}
+    return {name: (here[name], s.nll.numpy()[:len(here[name])]) for name, s in scores.items()}
 
 
 def _segment(wanted, cfg, length):
