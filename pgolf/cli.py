@@ -134,7 +134,7 @@ def show_leaderboard(
     root: Annotated[str, typer.Argument(help="a folder of run folders; empty: runs/ of the project")] = "",
     html: Annotated[str, typer.Option(help="also write this page")] = "",
 ):
-    "List finished runs by score, invalid ones marked."
+    "Rank finished runs within track and text by the score that their evidence gives; others marked."
     frame = leaderboard(root)
     print(table(frame.to_dict("records")))
     if html:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['USAGE', 'PipelineError', 'prepare_data', 'CompressedModel', 'compress_model', 'pack_model', 'MixedScores',
-           'mix_network', 'evaluate', 'text_to_score', 'Outcome', 'train_and_score', 'run_summary', 'record_audit',
-           'run', 'main']
+           'mix_network', 'evaluate', 'text_to_score', 'Outcome', 'train_and_score', 'run_summary', 'record_scores',
+           'record_audit', 'run', 'main']
 
 # %% ../nbs/pipeline.ipynb #5a13d23f
 import hashlib
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .artifact.container import read_artifact, write_artifact
 from .artifact.fitting import Fitted, compress
+from .audit.evidence import make_evidence
 from .audit.run import AuditReport, audit_run
 from .bundle.single_file import bundle
 from .config.run import RunConfig, config_from_json, load_preset, make_config, parse_overrides
@@ -211,9 +212,22 @@ def run_summary(
     eval_seconds = loaded.seconds + sum(network.seconds.values()) + mixed.seconds
     fit = packed.fitted
     return summarize_run(cfg, data, result, bpb, len(packed.data), code_bytes, eval_seconds, packed.seconds["calibration"]) | {
-        "warm_up_seconds": network.seconds["warm-up"],
+        "warm_up_seconds": network.seconds["warm-up"], "mixture_seconds": mixed.seconds,
+        "threads": cfg.train.threads or torch.get_num_threads(),
         "fit": {"lambda": fit.lam, "search_steps": len(fit.search_steps), "finest": fit.finest,
                 "search_seconds": fit.search_seconds, "pack_seconds": fit.pack_seconds}}
+
+
+def record_scores(
+    run: Run,  # with its files: log, code, artifact, tables of scores
+    summary: dict,  # of `run_summary`
+    network: Scores,  # as in scores.npz
+    mixture: Scores,  # as in mixed.npz
+    stages: dict[str, Scores],  # of the summary's `bpb`
+) -> dict:  # the summary
+    "Writes the evidence of a run, then the summary that it bears out. Raises `EvidenceError`, `RunError`."
+    make_evidence(run.path, network, mixture, stages, summary).save(run.path)
+    return run.save_summary(summary)
 
 
 def record_audit(
@@ -223,7 +237,7 @@ def record_audit(
 ) -> AuditReport:
     "Audits a run and writes the result into its summary. Raises `RunError`, `AuditError`."
     found = audit_run(run, data, device)
-    run.save_summary(run.summary | {"audit": found.to_dict()})
+    run.save_audit(found, device=device_name(torch.device(device or pick_device(run.config))))
     return found
 
 
@@ -248,9 +262,11 @@ def run(
     network.scores.save(made.path / "scores.npz")
     mixed.scores.save(made.path / "mixed.npz")
     sliding = network if network.method == "sliding" else network_scores(loaded, method="sliding")
-    bpb = {"prequant": score(result.model, data, cfg).bpb(), "sliding": sliding.scores.bpb(),
-           network.method: network.scores.bpb(), "mixture": mixed.scores.bpb()}
-    made.save_summary(run_summary(cfg, data, result, packed, code.nbytes, (loaded, network, mixed), bpb))
+    stages = {"prequant": score(result.model, data, cfg), "sliding": sliding.scores, network.method: network.scores,
+              "mixture": mixed.scores}
+    bpb = {stage: scores.bpb() for stage, scores in stages.items()}
+    summary = run_summary(cfg, data, result, packed, code.nbytes, (loaded, network, mixed), bpb)
+    record_scores(made, summary, network.scores, mixed.scores, stages)
     record_audit(made, data, result.device)
     print(report(made))
     return made

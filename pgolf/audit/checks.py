@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..config.evaluation import TRACKS
 from ..errors import PgolfError
 
 # %% ../../nbs/14_audit/02_checks.ipynb #fb95ffb9
@@ -257,20 +258,17 @@ def check_bytes(
 
 
 def check_budgets(
-    summary: dict,  # train_seconds, eval_seconds, bytes_code, bytes_model
-    budget,  # `RunConfig.budget`
+    summary: dict,  # train_seconds, eval_seconds, bytes_code, bytes_model, and what it knows of the machine
+    budget,  # `RunConfig.budget`: only its track counts
     artifact_bytes: int,  # size of the file
     overlap: int,  # training documents that are also validation documents
 ) -> Check:
-    "Rule 7."
-    size = summary["bytes_code"] + artifact_bytes
-    used = {"training, s": (summary["train_seconds"], budget.train_seconds),
-            "evaluation, s": (summary["eval_seconds"], budget.eval_seconds),
-            "artifact and code, B": (size, budget.max_artifact_bytes)}
-    over = [k for k, (a, b) in used.items() if a > b]
+    "Rule 7: the limits are those of the run's track, whatever its settings allow."
+    track = TRACKS[budget.track]
+    used, over = track.use(summary, artifact_bytes), track.broken(summary, artifact_bytes)
     over += [f"{overlap} overlapping documents"] if overlap else []
     if artifact_bytes != summary["bytes_model"]:
         over.append(f"the report says {summary['bytes_model']:,} bytes of weights")
     text = ", ".join(f"{k}: {a:,.0f} of {b:,.0f}" for k, (a, b) in used.items())
-    text += ("; broken: " + ", ".join(over)) if over else f"; overlapping documents {overlap}"
-    return Check("budgets", not over, text, {k: list(v) for k, v in used.items()})
+    text += f"; broken on track {budget.track}: " + ", ".join(over) if over else f"; overlapping documents {overlap}"
+    return Check("budgets", not over, text, {"track": budget.track} | {k: list(v) for k, v in used.items()})

@@ -107,6 +107,7 @@ SMOKE = {
     **_in("quant", keep_float_numel=4096),
     **_in("score", seq_len=256, stride=128),
     **_in("mix", grid="coarse", gate_chunk=256),
+    **_in("budget", track="laptop"),
 }
 TINY = {
     **_in("model", vocab_size=512, num_layers=2, model_dim=64, num_heads=2, num_kv_heads=1),
@@ -117,6 +118,7 @@ TINY = {
     **_in("quant", keep_float_numel=1024),
     **_in("score", seq_len=128, stride=64),
     **_in("mix", grid="coarse", gate_chunk=256),
+    **_in("budget", track="laptop"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..audit.evidence import FILE, Evidence
 from ..config.run import RunConfig, config_from_json
 from ..errors import PgolfError
 
@@ -108,6 +109,29 @@ class Run:
     def scores(self):  # → `pgolf.data.scores.Scores`
         from pgolf.data.scores import Scores
         return Scores.load(self.path / "scores.npz")
+
+    @property
+    def evidence(self) -> Evidence | None:
+        "What the score is computed from; None where a run left nothing. Raises `EvidenceError`: damaged."
+        return Evidence.load(self.path) if (self.path / FILE).exists() else None
+
+    @property
+    def val_bpb(self) -> float:
+        "Computed from the evidence; where there is none, what the summary claims. Raises `EvidenceError`: damaged."
+        found = self.evidence
+        return self.summary["val_bpb"] if found is None else found.val_bpb
+
+    def save_audit(
+        self,
+        report,  # `pgolf.audit.run.AuditReport`
+        nonce: str = "",  # that its questions were drawn by; empty: the report's own
+        device: str = "",  # where it was made
+    ) -> dict[str, Any]:  # the summary
+        "Writes an audit into the summary, and its verdict into the evidence, where there is any. Raises `EvidenceError`."
+        values, found = report.to_dict(), self.evidence
+        if found is not None:
+            found.with_audit(values, nonce, device).save(self.path)
+        return self.save_summary(self.summary | {"audit": values})
 
     def save_summary(self, values: dict[str, Any]) -> dict[str, Any]:
         "Checks and writes summary.json atomically."

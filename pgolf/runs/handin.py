@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from ..config.run import load_preset
 from ..plots.tables import table
 from .folder import Run, RunError
-from .reports import Seeds, named_run, standing, summarize, verdict
+from .reports import Seeds, disputed, named_run, standing, summarize, verdict
 from .stats import MARGIN, stdev
 
 # %% ../../nbs/17_runs/06_handin.ipynb #571a653d
@@ -75,6 +75,9 @@ class Form(_Strict):
     technique_summary: str = ""
     comparison_baseline_nats: PositiveFloat | None = None  # the record that the p-value is about
     p_value: float | None = None
+    runs_found: NonNegativeInt | None = None  # of this configuration and code, in the folders of these
+    other_runs: dict[str, PositiveFloat] | None = None  # those that are not among the seeds, with their bpb
+    unfinished_runs: list[str] | None = None  # begun, and without a result
     compliance: dict[str, bool] = Field(min_length=1)
 
 
@@ -107,12 +110,14 @@ class About:
 
 # %% ../../nbs/17_runs/06_handin.ipynb #73a15e2a
 def _check_audit(run: Run):
-    "No rule may be broken, and the audit must have been made."
-    s = run.summary
-    if not (mark := standing(s)):
+    "No rule may be broken, the audit must have been made, and the score must follow from what the run left."
+    mark = standing(run)
+    if mark in ("", "not sealed"):  # that it is not sealed is said in `compliance`
         return
-    words = [f"{c['name']}: {c['detail']}" for c in s["audit"].get("checks", []) if c["passed"] is False]
-    how = "; ".join(words) or f"run `pgolf audit {run.path}`"
+    words = [f"{c['name']}: {c['detail']}" for c in run.summary["audit"].get("checks", []) if c["passed"] is False]
+    how = "; ".join(words + disputed(run)) or f"run `pgolf audit {run.path}`"
+    if mark == "no evidence":
+        how = "its score cannot be computed again, so train this seed again"
     raise SubmissionError(f"{run.path.name} is {mark}. {how}")
 
 
@@ -204,9 +209,16 @@ def _compliance(seeds: Seeds) -> dict[str, bool]:
 
 def _seed_result(run: Run, row: dict, nats: float) -> dict[str, Any]:
     s = run.summary
-    return {"val_bpb": s["val_bpb"], "val_loss": nats, "artifact_bytes": s["bytes_model"], "steps": s["steps"],
+    return {"val_bpb": run.val_bpb, "val_loss": nats, "artifact_bytes": s["bytes_model"], "steps": s["steps"],
             "step_avg_ms": row["ms/step"], "train_time_s": s["train_seconds"], "eval_time_s": s["eval_seconds"],
             "pre_quant_val_bpb": s["val_bpb_prequant"]}
+
+
+def _others(seeds: Seeds) -> dict[str, Any]:
+    "Runs of the same configuration and code that are not among the seeds."
+    found = seeds.others
+    return {"runs_found": len(seeds.runs) + len(found.finished) + len(found.begun),
+            "other_runs": {folder: bpb for _, bpb, folder in found.finished}, "unfinished_runs": [folder for _, folder in found.begun]}
 
 
 def submission_json(seeds: Seeds, about: About, date: str) -> dict[str, Any]:
@@ -220,7 +232,7 @@ def submission_json(seeds: Seeds, about: About, date: str) -> dict[str, Any]:
     values = {
         "author": about.author, "github_id": about.github_id, "name": about.name or first["preset"],
         "blurb": about.blurb, "date": date, "track": "10min_16mb" if record else "non_record_16mb",
-        "val_bpb": _mean(s["val_bpb"] for s in all_), "val_loss": _mean(seeds.nats),
+        "val_bpb": _mean(run.val_bpb for run in seeds.runs), "val_loss": _mean(seeds.nats),
         "pre_quant_val_bpb": _mean(s["val_bpb_prequant"] for s in all_),
         "bytes_total": max(s["bytes_total"] for s in all_), "bytes_code": first["bytes_code"],
         "artifact_bytes": max(sizes), "artifact_bytes_mean": _mean(sizes), "artifact_bytes_max": max(sizes),
@@ -230,6 +242,7 @@ def submission_json(seeds: Seeds, about: About, date: str) -> dict[str, Any]:
         "hardware": f"{first['world_size']} × {first['device']}",
         "wallclock_seconds": _mean(s["train_seconds"] for s in all_),
         "eval_time_seconds": _mean(s["eval_seconds"] for s in all_), "compliance": compliance}
+    values |= _others(seeds)
     if several:
         values |= {"val_bpb_std": seeds.stdev()[1], "val_loss_std": stdev(seeds.nats)[1]}
     if "torch" in first["versions"]:
@@ -291,7 +304,7 @@ def readme(seeds: Seeds, about: About, values: dict[str, Any]) -> str:
              f"**val_bpb {values['val_bpb']:.5f}** (mean of {len(seeds.runs)} seeds"
              + (f", standard deviation {values['val_bpb_std']:.5f}" if "val_bpb_std" in values else "")
              + f"), {values['bytes_total']:,} bytes at most, on {values['hardware']}.",
-             "## Seeds", seeds.table()._repr_markdown_()]
+             "## Seeds", seeds.table()._repr_markdown_(), f"Of this configuration and code, {seeds.others}."]
     if "p_value" in values:
         parts += ["## Against the record", verdict(seeds.t_test(about.record_nats, about.margin)) + "."]
     parts += ["## Rules", _audits(seeds), "## Settings", _settings(seeds.runs[0]), "## How to run it",
@@ -302,8 +315,8 @@ def readme(seeds: Seeds, about: About, values: dict[str, Any]) -> str:
 def _log(run: Run, text: str) -> str:
     "A seed's log: settings, every line of training, and what came out."
     s = run.summary
-    results = {k: s[k] for k in ("val_bpb", "val_bpb_prequant", "bytes_code", "bytes_model", "bytes_total",
-                                 "train_seconds", "eval_seconds", "world_size", "device")}
+    results = {"val_bpb": run.val_bpb} | {k: s[k] for k in (
+        "val_bpb_prequant", "bytes_code", "bytes_model", "bytes_total", "train_seconds", "eval_seconds", "world_size", "device")}
     end = "\n".join(f"{k}: {v}" for k, v in results.items())
     return f"config: {run.config.model_dump_json()}\nversions: {json.dumps(s['versions'])}\n{text}{end}\n"
 

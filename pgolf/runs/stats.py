@@ -34,12 +34,13 @@ class TTest:
     record: float = math.nan  # nats per token
     margin: float = MARGIN
     level: float = LEVEL
+    others: str = ""  # runs of the same configuration and code that are not among the values
 
     def __str__(self) -> str:
         verdict = "a record" if self.beats else "not a record"
         return (f"{self.mean:.5f} ± {self.std:.5f} nats over {self.n} seeds, {self.record - self.mean:+.5f} "
                 f"better than {self.record:.5f} where {self.margin} is asked for: t = {self.t:.2f}, "
-                f"p = {self.p:.2g}, {verdict} at p < {self.level}")
+                f"p = {self.p:.2g}, {verdict} at p < {self.level}" + f"; {self.others}" * bool(self.others))
 
 
 def stdev(
