@@ -109,7 +109,7 @@ class FrozenFolder:
         if self._digest() != self.sha256:
             raise AuditError(f"{self.source.name} wrote into its folder while it was asked; a predictor may read its files only")
 
-# %% ../../nbs/14_audit/07_folder.ipynb #ac7f84ac
+# %% ../../nbs/14_audit/07_folder.ipynb #4bc6de34
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")  # variables
 
 
@@ -182,7 +182,7 @@ class ServedPredictor:
 
     def _refuse(self, what, cause=None):
         self.close()
-        raise AuditError(f"{self.frozen.source.name} {what}") from cause
+        raise AuditError(f"the submission in {self.frozen.source.name!r} {what}") from cause
 
     def _ended(self) -> bool:
         try:
