@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WALL', 'SPACES', 'KEPT', 'walls', 'FrozenFolder', 'ServedPredictor', 'Text', 'load_text', 'audit_folder']
 
-# %% ../../nbs/14_audit/07_folder.ipynb #ab210a57
+# %% ../../nbs/14_audit/07_folder.ipynb #f22f246b
 import filecmp
 import hashlib
 import json
@@ -25,7 +25,7 @@ import numpy as np
 
 from .checks import TOLERANCE, AuditError, Check, check_bytes
 from .run import AuditReport, audit
-from .serve import KINDS, LARGEST, OPTIONAL, WireError, receive, send
+from .serve import KINDS, LARGEST, OPTIONAL, StreamEnd, WireError, receive, send
 from ..data.documents import read_documents
 from ..data.tokenizer import ByteMeter, Tokenizer
 from ..dist.ranks import child_environment, package_folder
@@ -61,7 +61,7 @@ def walls(
             return words, True
     return next((w for w in (["unshare", "-n"], ["unshare", "-rn"]) if _tried(w)), []), False
 
-# %% ../../nbs/14_audit/07_folder.ipynb #6c1ba929
+# %% ../../nbs/14_audit/07_folder.ipynb #7158732d
 class FrozenFolder:
     "A copy of a submission without its text, as it was when the audit began."
 
@@ -104,12 +104,16 @@ class FrozenFolder:
         "Code and weights."
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
 
+    def unchanged(self) -> bool:
+        "Whether the copy is what it was."
+        return self._digest() == self.sha256
+
     def check(self):
-        "Raises `AuditError` if the copy is not what it was."
-        if self._digest() != self.sha256:
+        "Raises `AuditError` if it is not."
+        if not self.unchanged():
             raise AuditError(f"{self.source.name} wrote into its folder while it was asked; a predictor may read its files only")
 
-# %% ../../nbs/14_audit/07_folder.ipynb #4bc6de34
+# %% ../../nbs/14_audit/07_folder.ipynb #e12e40ac
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")  # variables
 
 
@@ -186,7 +190,7 @@ class ServedPredictor:
 
     def _ended(self) -> bool:
         try:
-            return self.process.wait(0.5) is not None
+            return self.process.wait(10) is not None
         except subprocess.TimeoutExpired:
             return False
 
@@ -206,7 +210,7 @@ class ServedPredictor:
         except (WireError, OSError, ValueError) as e:  # ValueError: the stream was closed before
             if late.is_set():
                 self._refuse(f"had not answered {what!r} after {self.timeout_s:g} s; give it more time or a shorter text", e)
-            if self._ended():
+            if isinstance(e, StreamEnd | OSError) and self._ended():
                 self._refuse(f"ended when it was asked {what!r}: {self._last_words()}", e)
             self._refuse(f"gave no answer to {what!r}: {e}", e)
         finally:
@@ -357,7 +361,7 @@ def _from_documents(files, codec):
     raw, metered = sum(len(t.encode()) for t in texts), int(ByteMeter(codec)(x[1:], x[:-1]).sum())
     return Text(x, codec.bos, codec.pieces, check_bytes(raw, texts, metered, codec.unknown(x), lossy), files)
 
-# %% ../../nbs/14_audit/07_folder.ipynb #e3743a52
+# %% ../../nbs/14_audit/07_folder.ipynb #b72ae398
 def audit_folder(
     folder: str | Path,  # predictor.py, what it reads, and the text
     text: str | Path | None = None,  # elsewhere: .npy, .jsonl, .txt
@@ -390,9 +394,8 @@ def _scored(given, served):
 
 def _sealed(served):
     "Rule 8 for a folder."
-    same = served.frozen._digest() == served.fingerprint()
     text = f"frozen as SHA-256 {served.fingerprint()[:16]}…; "
-    if not same:
+    if not served.frozen.unchanged():
         return Check("sealed", False, text + "it wrote into its folder while it was asked")
     if not served.walled:
         return Check("sealed", None, text + "asked in own processes, but this system grants no namespaces, so not sealed")
