@@ -129,7 +129,7 @@ def _audit_run(folder, seal):
     try:
         where = named_run(folder)
     except RunError as e:
-        raise RunError(f"{str(folder)!r} cannot be audited; {forms} ({e})") from e
+        raise RunError(f"{str(folder)!r} cannot be audited; {forms} ({str(e).partition('. ')[0]})") from e
     if not (where.path / "config.json").is_file():
         raise RunError(f"{str(folder)!r} has neither config.json nor predictor.py; {forms}")
     return record_audit(where, prepare_data(where.config), **({"seal": True} if seal else {}))

@@ -61,7 +61,7 @@ def walls(
             return words, True
     return next((w for w in (["unshare", "-n"], ["unshare", "-rn"]) if _tried(w)), []), False
 
-# %% ../../nbs/14_audit/07_folder.ipynb #7158732d
+# %% ../../nbs/14_audit/07_folder.ipynb #29163adc
 class FrozenFolder:
     "A copy of a submission without its text, as it was when the audit began."
 
@@ -75,7 +75,7 @@ class FrozenFolder:
             raise AuditError(f"{folder} has no predictor.py; write one with a function load(folder) that returns a predictor")
         own = [p for p in self.source.glob("val.*") if p.is_file()]
         self.texts = sorted({Path(p).resolve() for p in [*own, *texts]})
-        self._root = tempfile.TemporaryDirectory(prefix="pgolf-audit-")  # goes with this object
+        self._root = tempfile.TemporaryDirectory(prefix="pgolf-audit-")  # goes with this object at the latest
         self.root = Path(self._root.name).resolve()
         self.path = self.root / "submission"
         try:
@@ -104,6 +104,10 @@ class FrozenFolder:
         "Code and weights."
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
 
+    def close(self):
+        "Removes the copy."
+        self._root.cleanup()
+
     def unchanged(self) -> bool:
         "Whether the copy is what it was."
         return self._digest() == self.sha256
@@ -113,7 +117,7 @@ class FrozenFolder:
         if not self.unchanged():
             raise AuditError(f"{self.source.name} wrote into its folder while it was asked; a predictor may read its files only")
 
-# %% ../../nbs/14_audit/07_folder.ipynb #e12e40ac
+# %% ../../nbs/14_audit/07_folder.ipynb #54468298
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LANG", "LC_ALL")  # variables
 
 
@@ -157,7 +161,8 @@ class ServedPredictor:
         timeout_s: float = 600.0,  # for one answer
         batch: int | None = None,  # `with_batch` of this
     ):
-        self.frozen = folder if isinstance(folder, FrozenFolder) else FrozenFolder(folder, texts)
+        self._owner = not isinstance(folder, FrozenFolder)
+        self.frozen = FrozenFolder(folder, texts) if self._owner else folder
         self.device, self.timeout_s, self.batch = device, timeout_s, batch
         self.claims, self._others, self._width = {}, weakref.WeakSet(), None
         self._start()
@@ -295,6 +300,8 @@ class ServedPredictor:
     def __exit__(self, *_):
         for p in [*self._others, self]:
             p.close()
+        if self._owner:
+            self.frozen.close()
 
 
 def _ids(tokens) -> np.ndarray:
