@@ -7,6 +7,7 @@ __all__ = ['Overrides', 'presets', 'fetch', 'run', 'show', 'score_artifact', 'au
            'make_submission', 'app', 'main']
 
 # %% ../nbs/cli.ipynb #200c58cb
+import json
 import shutil
 import sys
 import textwrap
@@ -95,15 +96,50 @@ def score_artifact(run: Annotated[Path, typer.Argument(help="a run folder with a
     for method in ("sliding", "non-overlapping"):
         print(f"{method}: {network_scores(loaded, method=method).scores.bpb():.9f} bpb")
 
-def audit(run: Annotated[Path, typer.Argument(help="a run folder, or its name under runs/")]):
-    "Audit a finished run, write the result into its summary, and fail if a rule is broken."
+
+
+def audit(
+    folder: Annotated[Path, typer.Argument(help="a run folder, or its name under runs/; or a folder with predictor.py and a text")],
+    text: Annotated[str, typer.Option(help="of predictor.py, if it lies elsewhere: .npy, .jsonl or .txt")] = "",
+    tokenizer: Annotated[str, typer.Option(help="of predictor.py, if it lies elsewhere: a SentencePiece .model")] = "",
+    timeout: Annotated[float, typer.Option(help="seconds for one answer of predictor.py", min=1)] = 600.0,
+    seal: Annotated[bool, typer.Option("--seal", help="seal a run here that was made where namespaces are refused")] = False,
+    json_file: Annotated[str, typer.Option("--json", help="also write the report to this file")] = "",
+):
+    "Audit a finished run, or anybody's predictor, and fail if a rule is broken. A run's summary keeps the result."
+    if (folder / "predictor.py").is_file():
+        from pgolf.audit.folder import audit_folder
+
+        found = audit_folder(folder, text or None, tokenizer or None, timeout_s=timeout)
+    elif text or tokenizer:
+        raise RunError(f"{folder} has no predictor.py, and --text and --tokenizer are for a predictor's text; a run has its own")
+    else:
+        found = _audit_run(folder, seal)
+    print(found)
+    if json_file:
+        _write(json_file, json.dumps(found.to_dict(), indent=1))
+    if not found.passed:
+        raise RunError(f"{folder.resolve().name} is {found.status}")
+
+
+def _audit_run(folder, seal):
     from pgolf.pipeline import prepare_data, record_audit
 
-    where = named_run(run)
-    found = record_audit(where, prepare_data(where.config))
-    print(found)
-    if not found.passed:
-        raise RunError(f"{where.path.name} is {found.status}")
+    forms = "give a run folder, or its name under runs/, or a folder with predictor.py and val.npy or val.jsonl"
+    try:
+        where = named_run(folder)
+    except RunError as e:
+        raise RunError(f"{str(folder)!r} cannot be audited; {forms} ({str(e).partition('. ')[0]})") from e
+    if not (where.path / "config.json").is_file():
+        raise RunError(f"{str(folder)!r} has neither config.json nor predictor.py; {forms}")
+    return record_audit(where, prepare_data(where.config), **({"seal": True} if seal else {}))
+
+
+def _write(path, text):
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise RunError(f"{path} cannot be written ({e.strerror}); choose another file") from e
 
 # %% ../nbs/cli.ipynb #642bb910
 def bundle_run(
@@ -138,10 +174,7 @@ def show_leaderboard(
     frame = leaderboard(root)
     print(table(frame.to_dict("records")))
     if html:
-        try:
-            Path(html).write_text(leaderboard_html(frame), encoding="utf-8")
-        except OSError as e:
-            raise RunError(f"{html} cannot be written ({e.strerror}); choose another file") from e
+        _write(html, leaderboard_html(frame))
         print(html)
 
 

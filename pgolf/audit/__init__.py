@@ -11,6 +11,7 @@ from ..facade import lazy
 # %% ../../nbs/14_audit/00_index.ipynb #e7bbca35
 __getattr__, __dir__ = lazy("pgolf.audit", {
     "run": ["AuditReport", "audit", "audit_run"],
+    "folder": ["ServedPredictor", "audit_folder"],
     "sealed": ["predictor_of"],
     "predictors": ["NgramPredictor", "as_ids"],
     "checks": ["AuditError", "Check"],
