@@ -22,7 +22,7 @@ from torch import Tensor
 from .artifact.container import read_artifact, write_artifact
 from .artifact.fitting import Fitted, compress
 from .audit.evidence import make_evidence
-from .audit.run import AuditReport, audit_run
+from .audit.run import AuditReport, audit_run, seal_run
 from .bundle.single_file import bundle
 from .config.run import RunConfig, config_from_json, load_preset, make_config, parse_overrides
 from .data.dataset import Dataset, prepare
@@ -234,10 +234,15 @@ def record_audit(
     run: Run,  # with a summary
     data: Dataset,
     device: torch.device | str | None = None,  # None: what the artifact's configuration picks
+    seal: bool = False,  # keep the recorded audit and seal it here, where the first machine granted no namespaces
 ) -> AuditReport:
-    "Audits a run and writes the result into its summary. Raises `RunError`, `AuditError`."
-    found = audit_run(run, data, device)
-    run.save_audit(found, device=device_name(torch.device(device or pick_device(run.config))))
+    "Audits a run and writes the result into its summary and evidence. Raises `RunError`, `AuditError`."
+    found, evidence = (seal_run if seal else audit_run)(run, data, device), run.evidence
+    if evidence is not None and found.drawn is not None:
+        mixed = run.path / "mixed.npz"
+        files = {"network": run.scores, "mixture": Scores.load(mixed) if mixed.exists() else None}
+        evidence.with_segments(found.drawn, *(s and s.nll[found.drawn] for s in files.values())).save(run.path)
+    run.save_audit(found, nonce=found.about["sealed_nonce"], device=found.about["device"])
     return found
 
 

@@ -352,7 +352,7 @@ def audit_folder(
     with ServedPredictor(folder, device, given.files, timeout_s) as served:
         size = Check("budgets", None, f"{served.frozen.nbytes:,} bytes of code and weights; a folder keeps no times")
         report = audit(served, given.tokens, seed=bytes.fromhex(served.fingerprint()), bos=given.bos,
-                       more=(given.counted, size), **kw)
+                       more=(given.counted, size), pieces=given.pieces, **kw)
         final = {"bytes": _scored(given, served), "sealed": _sealed(served)}
         return replace(report, checks=tuple(final.get(c.name, c) for c in report.checks))
 
