@@ -22,7 +22,7 @@ import numpy as np
 
 from .tokenizer import SPACE, Tokenizer, cores
 
-# %% ../../nbs/02_data/12_overlap.ipynb #898f9db5
+# %% ../../nbs/02_data/12_overlap.ipynb #f3370cf6
 WINDOW = 24  # words
 ODD = 0x9E3779B97F4A7C15  # r
 WORD, LETTER, DROPPED = 1, 2, 3  # kinds of characters; 0: all that separates words
@@ -68,10 +68,13 @@ def hashes(
 
 
 def fold(text: str) -> str:
-    "NFKC, casefold, NFKC."
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    "NFKC, casefold, NFKC: line by line, since most lines are plain ASCII."
+    def line(t):
+        if t.isascii():
+            return t.lower()
+        return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", t).casefold())
+
+    return "\n".join(map(line, text.split("\n")))
 
 
 def word_hashes(
