@@ -224,7 +224,7 @@ def token_losses(
             "lossless_by": f"{len(tried):,} of {len(docs):,} documents decoded and encoded again"}
 
 
-PUBLISHED = 100_000_000  # tokens of published shards in which windows are looked for
+PUBLISHED = 1_000_000_000  # tokens of published shards in which windows are looked for
 
 
 def stream_repeats(

@@ -389,8 +389,10 @@ def decoded_bytes(
     tokenizer: Tokenizer,
     tokens: np.ndarray,  # (N,) ids of a stream
 ) -> tuple[np.ndarray, np.ndarray]:  # first token and bytes of each segment, (S,) each
-    "The second route: UTF-8 bytes of each run of tokens between boundaries, by SentencePiece's decoder."
+    """The second route: UTF-8 bytes of each run of tokens between boundaries, by SentencePiece's decoder.
+    Raises `DataError` at the first id beyond the vocabulary."""
     sp, tokens = tokenizer.sp, np.asarray(tokens)
+    check_ids(tokens, tokenizer.vocab_size)
     mute = [sp.is_control(i) or sp.is_unknown(i) or sp.is_unused(i) for i in range(sp.vocab_size())]
     text = ~np.array(mute)[tokens]
     edge = np.flatnonzero(np.diff(np.r_[False, text, False].astype(np.int8)))
