@@ -244,16 +244,22 @@ def check_bytes(
     metered: int,  # the byte meter's sum over all targets
     unknown: int = 0,  # unknown tokens in the stream
     lossy: bool = False,  # the tokenizer loses text
+    second: int | None = None,  # bytes by SentencePiece's own decoder; None: not counted so
 ) -> Check:
-    "Rule 6."
-    raw = metered if texts is None else sum(len(t.encode()) for t in texts)
-    ok = denominator == raw and (lossy or metered == raw)
+    "Rule 6: as many bytes as the raw text has; without it, a byte meter that a second route confirms."
+    raw = None if texts is None else sum(len(t.encode()) for t in texts)
+    right = metered if raw is None else raw
+    proved = second == metered or (second is None and raw is not None)
+    ok = denominator == right and proved and (lossy or metered == right)
     text = f"denominator {denominator:,}, "
-    text += "no raw text" if texts is None else f"raw UTF-8 text {raw:,}"
-    text += f", byte meter {metered:,}, unknown tokens {unknown:,}"
+    text += "no raw text" if raw is None else f"raw UTF-8 text {raw:,}"
+    text += f", byte meter {metered:,}, "
+    text += "" if second is None else f"second route {second:,}, "
+    text += f"unknown tokens {unknown:,}"
+    text += "; the byte meter is not proved" * (not proved)
     text += "; lossy tokenizer: compare with runs of the same tokenizer only" * lossy
-    values = {"denominator": denominator, "raw": raw, "metered": metered, "unknown": unknown,
-              "lossy": lossy, "has_raw_text": texts is not None}
+    values = {"denominator": denominator, "raw": right, "metered": metered, "second": second,
+              "unknown": unknown, "lossy": lossy, "has_raw_text": raw is not None}
     return Check("bytes", ok, text, values)
 
 

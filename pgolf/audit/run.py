@@ -25,6 +25,7 @@ from .questions import (
 from .sealed import Answers, Question, check_sealed, predictor_of, run_sealed
 from ..data.dataset import Dataset
 from ..data.scores import Scores
+from ..data.tokenizer import decoded_bytes
 from ..kernels.device import compute_settings, device_name
 from ..plots.figures import COLORS, Picture, styled
 from ..plots.tables import table
@@ -332,5 +333,7 @@ def _segment(wanted, cfg, length):
 def _bytes(scores, data):
     x = np.asarray(data.val)
     metered = int(data.meter(x[1:], x[:-1]).sum())
-    return check_bytes(scores.raw_bytes, data.val_texts() if data.texts is not None else None,
-                       metered, data.tokenizer.unknown(x), bool(data.info["lossy"]))
+    texts = data.val_texts() if data.texts is not None else None
+    second = None if texts else int(decoded_bytes(data.tokenizer, x)[1].sum())
+    return check_bytes(scores.raw_bytes, texts, metered, data.tokenizer.unknown(x),
+                       bool(data.info["lossy"]), second)

@@ -34,7 +34,7 @@ class Dataset:
     tokenizer: Tokenizer
     meter: ByteMeter
     val_bytes: int  # UTF-8 bytes of the raw validation text: the denominator of bpb
-    info: dict  # name, sha256 of texts and tokenizer, docs, bytes, unknown tokens, lossy, overlap
+    info: dict  # name, sha256 of texts and tokenizer, docs, bytes, unknown tokens, lossy*, overlap*
     texts: Path | None = None  # raw validation documents, where there are any
 
     def val_texts(self) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _fineweb_folder(cfg: RunConfig, endpoint: str | None) -> Path:
     val, train, model = hub.fetch(
         cfg.data.corpus, cfg.data.cache_dir, cfg.data.train_shards, endpoint)
     model = model if cfg.data.tokenizer == "train" else cfg.data.tokenizer
-    return shards_folder(cfg, train, val, Tokenizer.load(model))
+    return shards_folder(cfg, train, val, Tokenizer.load(model), published=True)
 
 
 def _prepared(cfg, endpoint) -> Path:
@@ -113,7 +113,7 @@ def prepare(
         )
     if data.info["overlap"]:
         print(
-            f"WARNING: {data.info['overlap']} training documents are also validation documents;"
-            " the score will not be valid"
+            f"WARNING: {data.info['overlap']} validation documents, or most of them, are also training"
+            f" text ({data.info['overlap_windows']:.1%} of the windows); the score will not be valid"
         )
     return data
