@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .weights import HedgeError, check_weights, sort_buckets, total
+from ..ngram.portable import portable_log
 
 # %% ../../nbs/11_hedge/02_bayes.ipynb #209c60ad
 def make_buckets(
@@ -72,7 +73,7 @@ def bayes_alpha(
     block = block or (1 << 22 if p.is_cuda else 1 << 16)
     for i in range(0, len(p), block):
         rows = perm[i:i + block]
-        experts = torch.lerp(p[rows], q[rows], a[:, None])  # (K, n)
+        experts = (p[rows] * (1 - a[:, None])).add_(q[rows] * a[:, None])  # (K, n)
         past, carry = _past(experts, (start[i:i + block] - i).clamp_(min=-1), carry)
         w = (log_prior - past.mul_(eta / UNIT)).exp_()  # the best expert so far has past 0
         w /= total(w)
@@ -84,7 +85,7 @@ def bayes_alpha(
 
 def _past(experts, start, carry):
     "(K, n) summed losses of the bucket before each row, and what the next block starts from."
-    loss = (experts.log() * -UNIT).round_().long()
+    loss = (portable_log(experts) * -UNIT).round_().long()
     before = loss.cumsum(1).sub_(loss).add_(carry)
     base = before.index_select(1, start.clamp(min=0))
     base[:, start < 0] = 0  # the bucket began in an earlier block

@@ -17,6 +17,7 @@ from .bayes import bayes_alpha, make_buckets
 from .gate import online_gate
 from .weights import HedgeError, hedge
 from ..ngram.discounting import backoff_orders
+from ..ngram.portable import portable_exp, portable_log
 
 # %% ../../nbs/11_hedge/04_mixing.ipynb #99be06ea
 def order_features(level) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +30,7 @@ def order_features(level) -> tuple[Tensor, Tensor, Tensor]:
 def entropy_features(entropy: Tensor) -> list[Tensor]:
     "Entropy in thirds of a nat, and whether it is above 1, 2, … 6 nats; units of 1/64."
     h = entropy.double()
-    level = (h * 64 / 3).round().clamp_(0, 255).to(torch.uint8)
+    level = (h * (64 / 3)).round().clamp_(0, 255).to(torch.uint8)
     return [level, *((h > n).to(torch.uint8) * 64 for n in range(1, 7))]
 
 # %% ../../nbs/11_hedge/04_mixing.ipynb #8de17b63
@@ -49,7 +50,7 @@ def _climb(scores, p, orders, keep, watch, scope, discount, columns, features):
     doc = scores.doc if scope == "document" else None
     for table in backoff_orders(scores.tokens, p, orders, discount, doc, scores.first, scope, False):
         if table.level.order in keep:
-            next(columns).copy_(-table.p.log())
+            next(columns).copy_(-portable_log(table.p))  # rounded to float32: a last bit could tell
         if table.level.order in watch:
             for values in order_features(table.level):
                 next(features)[table.level.pos] = values
@@ -65,7 +66,7 @@ def make_experts(
     "The network, and the back-off after some orders, over the stream and inside documents."
     if not bool((torch.isfinite(scores.nll) & torch.isfinite(scores.entropy)).all()):
         raise HedgeError("nll and entropy of the network must be finite at every target; score again")
-    p = (-scores.nll).exp()
+    p = portable_exp(-scores.nll)
     # by the settings alone: which orders a stream can have is not known before it is read
     stream, inside = (range(2, n + 1) for n in (cfg.max_order, cfg.doc_max_order))
     kept = ([n for n in cfg.expert_orders if n in stream],
@@ -118,7 +119,7 @@ def make_mixture(
     e = make_experts(s, cfg)
     k = len(e.names)
     prior = [cfg.gate_prior] + [(1 - cfg.gate_prior) / (k - 1)] * (k - 1)
-    grid, posterior = bayes_alpha((-s.nll).exp(), e.p, cfg.alphas, e.bucket, weights=keep)
+    grid, posterior = bayes_alpha(portable_exp(-s.nll), e.p, cfg.alphas, e.bucket, weights=keep)
     gate = online_gate(e.nll, e.features, cfg.gate_chunk, cfg.gate_steps, cfg.gate_hidden, cfg.gate_lr,
                        prior=prior, seed=cfg.gate_seed, weights=keep)
     nll, last = hedge(torch.stack([s.nll, grid, gate.nll], 1), cfg.eta, cfg.share, weights=keep)

@@ -44,7 +44,9 @@ def check_weights(prior, k: int, like: Tensor) -> Tensor:
     if prior.shape != (k,) or not bool((prior > 0).all() & torch.isfinite(prior).all()):
         raise HedgeError(
             f"prior {prior.tolist()} must hold {k} positive numbers, one for each expert")
-    return prior / prior.sum()
+    # fsum rounds once: a sum whose order depends on the vector unit would not
+    whole = math.fsum(values := prior.tolist())
+    return torch.tensor([v / whole for v in values], dtype=torch.float64, device=like.device)
 
 
 def sort_buckets(bucket, length: int, device) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ def adapt_stream(
     if not len(spans):
         raise TTTError(f"nothing to score: the stream has {len(tokens)} tokens and needs at least two")
     by_document = cfg.ttt.kind in ("lora", "phased")
-    state = ScoreFirst(tokens, spans[:, 0] if by_document else None)
+    state = ScoreFirst(tokens, spans[:, 0] if by_document else None, shard[1])
     walk = _documents if by_document else _chunks
     with _ready(model, cfg) as compiled:
         more = {"length": len(tokens) - 1, "hints": hints, "probe": probe, "stats": compiled}
@@ -154,17 +154,18 @@ def _documents(model, cfg, state, tokens, spans, shard, more, bar):
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #cb92115a
 def _warm_up(model, cfg, compiled):
-    "One forward and backward pass of every shape, on synthetic tokens, with a learner of its own."
+    "One forward and backward pass of every shape, on synthetic tokens, with learners of their own."
     L, C = cfg.score.seq_len, cfg.ttt.chunk
     gen, length = torch.Generator().manual_seed(0), 3 * L + 2 * C
     ids = torch.randint(2, cfg.model.vocab_size, (length + 1,), generator=gen).to(next(model.parameters()).device)
-    learner, seen = DocLearner(model, cfg, length, stats=compiled), set()
+    seen = set()
     with only_learns(model):
         for number in range(length // C):
             k, rows = chunk_at(number, cfg), batch_rows((number, number + 1), cfg)
             if (k.length, rows) not in seen:
                 seen.add((k.length, rows))
-                state, learner.chunk = ScoreFirst(ids, np.array([k.first])), k
+                state, learner = ScoreFirst(ids, np.array([k.first])), DocLearner(model, cfg, length, stats=compiled)
+                learner.chunk = k
                 learner.begin(rows)
                 learner.load(np.arange(rows))
                 learner.continues = torch.ones(rows, dtype=torch.bool, device=ids.device)
@@ -194,10 +195,28 @@ def _warm_up_stream(model, cfg, compiled):
         run_stream(ScoreFirst(ids), lay_windows(ids.cpu().numpy(), cfg.score, model.cfg.bos_id), learner)
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #4c571aef
+def _times_scored(found: Adapted) -> Tensor:
+    "(T,) how often this rank has scored each target, by its trace."
+    times = torch.zeros(len(found.parts["nll"]), dtype=torch.int32)
+    for kind, lo, hi in found.trace:
+        if kind == "score":
+            times[lo:hi] += 1
+    return times
+
+
+def _check_shares(times: Tensor):
+    "What every rank took to be scored elsewhere was scored, and once."
+    if (bad := (times != 1).nonzero().flatten()[:1].tolist()):
+        raise TTTError(f"target {bad[0]} was scored by {int(times[bad[0]])} ranks; all ranks must share one stream, with blocks "
+                       "dealt by the same configuration")
+
+
 def _gathered(found: Adapted, cfg: RunConfig, ranks: Ranks, device: torch.device) -> Adapted:
     "What all ranks have together: a target is zero everywhere but where it was scored, so sums are exact."
     begin = time.perf_counter()
     parts = {name: ranks.sum_(part.to(device)).cpu() for name, part in found.parts.items()}
+    if cfg.ttt.kind in ("lora", "phased"):
+        _check_shares(ranks.sum_(_times_scored(found).to(device)).cpu())
     diverged = found.diverged
     if cfg.ttt.kind in ("lora", "phased"):  # each rank knows of its documents; of chunks all know all
         diverged = int(ranks.sum_(torch.tensor(diverged)))

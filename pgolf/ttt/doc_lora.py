@@ -249,6 +249,10 @@ class DocLearner(DocTable):
         guess_BC = targets_BC if self.hints is None else self.hints[at_BC.clamp(max=len(self.hints) - 1)]
         return self.stats(self.model, h_BCD, head, targets_BC, guess_BC, self.cfg.score.temperature)
 
+    def learned(self) -> list[Tensor]:
+        "What predictions depend on and this learner changes."
+        return [self.pairs.start, *self.batch.values()]
+
     def predict(self, tokens: Tensor, spans) -> tuple[Tensor, tuple]:
         "Scores a chunk of every document of the batch."
         x_BL, at_BC, real_BC = place_chunk(tokens, spans, self.chunk, self.cfg.ttt.chunk)

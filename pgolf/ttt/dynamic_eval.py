@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -164,25 +165,29 @@ class StreamLearner(StreamWeights):
     def score_safely(self, tokens, w, ids):
         "The same; where a logit is not finite, by the weights as they were, at once."
         if not self.score_batch(tokens, w, ids):
-            now = {n: p.detach().clone() for n, p in self.weights.items()}
-            self.reset()
-            self.score_batch(tokens, w, ids)
-            with torch.no_grad():
+            now = {n: p.data for n, p in self.weights.items()}
+            try:  # other storage for a while: nothing is written, so `ScoreFirst` sees the same weights after as before
                 for name, p in self.weights.items():
-                    p.copy_(now[name])
+                    p.data = self.first[name]
+                self.score_batch(tokens, w, ids)
+            finally:
+                for name, p in self.weights.items():
+                    p.data = now[name]
 
-    def predictor(self, w: Windows, ids: np.ndarray):
-        "What `ScoreFirst.score` calls: the windows `ids`, in batches that ranks take in turn."
-        def predict(tokens, spans):
-            (lo, hi), = spans
-            for i in range(0, len(ids), self.cfg.score.batch_seqs):
-                if self.batches % self.shard[1] == self.shard[0]:
-                    some = ids[i:i + self.cfg.score.batch_seqs]
-                    fill = np.full(self.cfg.score.batch_seqs - len(some), -1)
-                    self.score_safely(tokens, w, np.r_[some, fill].astype(np.int64))
-                self.batches += 1
-            return self.out["nll"][lo:hi], tokens[lo:hi + 1]
-        return predict
+    def learned(self) -> list[Tensor]:
+        "What predictions depend on."
+        return list(self.model.parameters())
+
+    def predict(self, w: Windows, ids: np.ndarray, tokens: Tensor, spans):
+        "Scores the windows `ids`, in batches that ranks take in turn."
+        (lo, hi), = spans
+        for i in range(0, len(ids), self.cfg.score.batch_seqs):
+            if self.batches % self.shard[1] == self.shard[0]:
+                some = ids[i:i + self.cfg.score.batch_seqs]
+                fill = np.full(self.cfg.score.batch_seqs - len(some), -1)
+                self.score_safely(tokens, w, np.r_[some, fill].astype(np.int64))
+            self.batches += 1
+        return self.out["nll"][lo:hi], tokens[lo:hi + 1]
 
 # %% ../../nbs/13_ttt/03_dynamic_eval.ipynb #a7ed138e
 @contextmanager
@@ -220,7 +225,7 @@ def run_stream(
     for i, ids in enumerate(chunks):
         number = int((w.start + w.lo)[ids[0]]) // size
         lo, hi = int((w.start + w.lo)[ids[0]]), int((w.start + w.hi)[ids[-1]])
-        scored = state.score(((lo, hi),), learner.predictor(w, ids))
+        scored = state.score(((lo, hi),), partial(learner.predict, w, ids))
         if i + 1 < len(chunks) and not learner.given_up:
             rate = cfg.ttt.stream_lr * 0.5 * (1 + math.cos(math.pi * number / whole))
             state.update(scored, lambda s: learner.check(
