@@ -421,10 +421,11 @@ def _compare(tokenizer, tokens, what):
     metered = np.add.reduceat(n, start) if len(start) else size  # what lies between segments has 0 bytes
     if len(bad := np.flatnonzero(metered != size)):
         k = int(bad[0])
+        pieces = " ".join(tokenizer.sp.id_to_piece(i) for i in tokens[start[k] :][:3].tolist())
         raise DataError(
-            f"the byte meter of {tokenizer.name} is not proved: it counts {metered[k]:,} bytes for {what}"
-            f" from position {start[k]} on, and SentencePiece's decoder {size[k]:,}; give"
-            " data.corpus the raw text instead of shards, or use another tokenizer")
+            f"the byte meter of {tokenizer.name} is not proved: in {what} it counts {metered[k]:,}"
+            f" bytes from position {start[k]} on ({pieces} …), and SentencePiece's decoder"
+            f" {size[k]:,}; give data.corpus the raw text instead of shards, or use another tokenizer")
     return int(size.sum())
 
 
