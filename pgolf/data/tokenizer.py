@@ -81,12 +81,14 @@ def _varint(raw, at):
 def proto_fields(
     raw: bytes,  # a serialised protocol buffer
 ) -> Iterator[tuple[int, int | bytes]]:  # number and value of each field
-    "The fields of a protocol buffer, in order; groups, which nobody writes, are not read."
+    "The fields of a protocol buffer, in order, up to the first group, which nobody writes."
     at = 0
     while at < len(raw):
         key, at = _varint(raw, at)
         if key & 7 == 0:  # an integer
             value, at = _varint(raw, at)
+        elif key & 7 in (3, 4):
+            return
         else:  # bytes: of a given length, or 8, or 4
             size, at = _varint(raw, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
             value, at = raw[at : at + size], at + size
@@ -97,7 +99,8 @@ def rewrites(
     model: bytes,  # a .model file that SentencePiece has read
 ) -> bool:
     "Whether the model's normaliser may change text: it has a table of replacements, or removes white space."
-    spec = dict(proto_fields(dict(proto_fields(model)).get(3, b"")))
+    parts = (v for k, v in proto_fields(model) if k == 3 and isinstance(v, bytes))
+    spec = dict(proto_fields(b"".join(parts)))  # a message that comes in parts is their sum
     return bool(spec.get(2)) or bool(spec.get(4, 1))
 
 
