@@ -81,12 +81,14 @@ def _varint(raw, at):
 def proto_fields(
     raw: bytes,  # a serialised protocol buffer
 ) -> Iterator[tuple[int, int | bytes]]:  # number and value of each field
-    "The fields of a protocol buffer, in order; groups, which nobody writes, are not read."
+    "The fields of a protocol buffer, in order, up to the first group, which nobody writes."
     at = 0
     while at < len(raw):
         key, at = _varint(raw, at)
         if key & 7 == 0:  # an integer
             value, at = _varint(raw, at)
+        elif key & 7 in (3, 4):
+            return
         else:  # bytes: of a given length, or 8, or 4
             size, at = _varint(raw, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
             value, at = raw[at : at + size], at + size
@@ -97,7 +99,8 @@ def rewrites(
     model: bytes,  # a .model file that SentencePiece has read
 ) -> bool:
     "Whether the model's normaliser may change text: it has a table of replacements, or removes white space."
-    spec = dict(proto_fields(dict(proto_fields(model)).get(3, b"")))
+    parts = (v for k, v in proto_fields(model) if k == 3 and isinstance(v, bytes))
+    spec = dict(proto_fields(b"".join(parts)))  # a message that comes in parts is their sum
     return bool(spec.get(2)) or bool(spec.get(4, 1))
 
 
@@ -421,10 +424,11 @@ def _compare(tokenizer, tokens, what):
     metered = np.add.reduceat(n, start) if len(start) else size  # what lies between segments has 0 bytes
     if len(bad := np.flatnonzero(metered != size)):
         k = int(bad[0])
+        pieces = " ".join(tokenizer.sp.id_to_piece(i) for i in tokens[start[k] :][:3].tolist())
         raise DataError(
-            f"the byte meter of {tokenizer.name} is not proved: it counts {metered[k]:,} bytes for {what}"
-            f" from position {start[k]} on, and SentencePiece's decoder {size[k]:,}; give"
-            " data.corpus the raw text instead of shards, or use another tokenizer")
+            f"the byte meter of {tokenizer.name} is not proved: in {what} it counts {metered[k]:,}"
+            f" bytes from position {start[k]} on ({pieces} …), and SentencePiece's decoder"
+            f" {size[k]:,}; give data.corpus the raw text instead of shards, or use another tokenizer")
     return int(size.sum())
 
 
