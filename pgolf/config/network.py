@@ -76,9 +76,10 @@ class EmbeddingSettings(Section):
     trigram: bool = Field(False, description="the hash table also serves trigrams (TrigramHash)",
         json_schema_extra=tried("model.embeddings",
             trial("TrigramHash", True, {"bigram_buckets": 64, "bigram_dim": 8}, source="#486")))
-    smear: Literal["none", "channel", "token"] = Field("none", description="SmearGate: a share of the previous token's embedding, learned per `channel` or read from the `token`",
+    smear: Literal["none", "channel", "normed", "token"] = Field("none", description="SmearGate: a share of the previous token's embedding, learned per `channel` before the norm or after it (`normed`), or read from the `token`",
         json_schema_extra=tried("model.embeddings",
             trial("SmearGate, channel", "channel", start="σ(0): half of the token before", source="#65, #135, #162"),
+            trial("SmearGate, normed rows", "normed", start="σ(0): half of the token before", source="#162, #374, #414, #549"),
             trial("SmearGate, token", "token", source="#1667, #1851")))
     value_embed_dim: int = Field(0, ge=0, le=16384, description="width of the shared value embedding (0: none)",
         json_schema_extra=tried("model.embeddings",

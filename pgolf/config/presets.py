@@ -30,7 +30,7 @@ FITTED = dict(target="budget", calib_tokens=262_144)
 _414 = {
     **_in("train", device="cuda", compile="blocks", seq_len=2048, batch_tokens=786_432, **FAST),
     **_in("score", seq_len=2048),
-    **_in("model", num_layers=11, mlp_mult=3, init="orthogonal", smear="channel",
+    **_in("model", num_layers=11, mlp_mult=3, init="orthogonal", smear="normed",
           bigram_buckets=2048, bigram_dim=128, value_embed_dim=128, value_embed_layers=(9, 10),
           xsa_last_n=4, rope_dims=16, rope_scaling="ntk", rope_train_len=1024, ln_scale=True),
     **_in("optim", matrix_lr=0.025, scalar_lr=0.025, tied_embed_lr=0.035, matrix_wd=0.04,

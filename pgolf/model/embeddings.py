@@ -60,13 +60,13 @@ class HashEmbedding(nn.Module):
 
 # %% ../../nbs/05_model/05_embeddings.ipynb #3a3f2827
 class Smear(nn.Module):
-    "SmearGate: a share of the token before, learned per `channel` or read from the `token`."
+    "SmearGate: a share of the token before, learned per `channel`, before the norm or after it (`normed`), or read from the `token`."
     kernels = Kernels()  # which training takes: `pgolf.model.compile.use_kernels`
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.bos_id, self.kind = cfg.bos_id, cfg.smear
-        widths = {"channel": cfg.model_dim, "token": min(12, cfg.model_dim)}
+        widths = {"channel": cfg.model_dim, "normed": cfg.model_dim, "token": min(12, cfg.model_dim)}
         if self.kind not in widths:
             raise ConfigError(f"model.smear={self.kind} has no formula in `Smear`; add one, or take one of {', '.join(widths)}")
         self.gate = nn.Parameter(torch.zeros(widths[self.kind]))
@@ -78,7 +78,7 @@ class Smear(nn.Module):
         tokens: Tensor,  # (B, T) integer ids
     ) -> Tensor:  # (B, T, D)
         keep_BT, w = has_previous(tokens, self.bos_id), self.gate.to(x_BTD.dtype)
-        if self.kind == "channel":
+        if self.kind != "token":
             return smear(x_BTD, keep_BT, w.sigmoid())
         g_BT1 = (self.scale.to(x_BTD.dtype) * (x_BTD[..., : len(w)] @ w).sigmoid() * keep_BT).unsqueeze(-1)
         return x_BTD + g_BT1 * shifted(x_BTD)
@@ -87,8 +87,10 @@ class Smear(nn.Module):
         self,
         x_BTD: Tensor,  # rows of the tokens
         tokens: Tensor,  # (B, T) integer ids
-    ) -> Tensor:  # (B, T, D), mean square 1
-        "The normalised rows of `forward`."
+    ) -> Tensor:  # (B, T, D), mean square 1 but for `normed`
+        "The normalised rows of `forward`, or `forward` of normalised rows."
+        if self.kind == "normed":
+            return self(rms(x_BTD), tokens)
         if self.kernels.read and self.kind == "channel":  # the one form that the kernel computes
             return smear_norm(x_BTD, has_previous(tokens, self.bos_id), self.gate.to(x_BTD.dtype).sigmoid())
         return rms(self(x_BTD, tokens))
