@@ -15,4 +15,5 @@ __getattr__, __dir__ = lazy("pgolf.audit", {
     "sealed": ["predictor_of"],
     "predictors": ["NgramPredictor", "as_ids"],
     "checks": ["AuditError", "Check"],
+    "evidence": ["Evidence", "check_evidence", "make_evidence"],
 })

@@ -162,7 +162,7 @@ class Evidence:
         "With one more verdict."
         sealed = next((c["passed"] for c in report.get("checks", ()) if c["name"] == "sealed"), None)
         verdict = Verdict(when=when or datetime.now(timezone.utc).isoformat(timespec="seconds"), status=report["status"],
-                          passed=report["passed"], failed=list(report["failed"]), sealed=sealed,
+                          passed=report["passed"], failed=list(report.get("failed", ())), sealed=sealed,
                           nonce=nonce or str(report.get("nonce", "")), device=device)
         return replace(self, header=self.header.model_copy(update={"audits": [*self.header.audits, verdict][-AUDITS:]}))
 
@@ -245,7 +245,7 @@ def _unfit(e: Evidence) -> str:
     for name, (x, dtype, size) in wanted.items():
         if x.dtype != dtype or x.shape != (size,):
             return f"{name} is {x.dtype} {x.shape}, not {np.dtype(dtype)} ({size},)"
-        if not np.isfinite(x).all() or (x < 0).any():
+        if not np.isfinite(x).all() or (x < -1e-6).any():  # -ln p rounds below zero where p is one
             return f"{name} holds a number that is negative or not finite"
     if odd := {"network", *h.columns, *h.stages.values()} ^ set(e.nats) | set(h.drawn_columns) ^ set(e.drawn):
         return f"sums or drawn values of {sorted(odd)[0]} are missing, or nothing says what they are"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..audit.evidence import TOLERANCE
 from ..data.scores import Scores
 from .folder import Run, RunError
 
@@ -20,9 +21,15 @@ from .folder import Run, RunError
 def final_scores(
     run: Run,
 ) -> Scores:
-    "A run's last word: the mixture where there is one. Raises `DataError`: no scores, or damaged ones."
-    mixed = run.path / "mixed.npz"
-    return Scores.load(mixed) if mixed.exists() else run.scores
+    """A run's last word: the mixture where there is one. Raises `DataError`: no scores, or damaged ones.
+    Raises `RunError`: scores that the run's evidence does not give."""
+    path = run.path / "mixed.npz"
+    column = "mixture" if path.exists() else "network"
+    found, kept = (Scores.load(path) if path.exists() else run.scores), run.evidence
+    if kept is not None and not abs(found.bpb() - kept.bpb().get(column, math.nan)) <= TOLERANCE:
+        raise RunError(f"INVALID: evidence. The {column} of {run.path.name} has {found.bpb():.9f} bpb by its table of scores, and "
+                       f"{kept.bpb().get(column, math.nan):.9f} by its evidence; score the run again")
+    return found
 
 
 def document_bytes(

@@ -304,7 +304,9 @@ def readme(seeds: Seeds, about: About, values: dict[str, Any]) -> str:
              f"**val_bpb {values['val_bpb']:.5f}** (mean of {len(seeds.runs)} seeds"
              + (f", standard deviation {values['val_bpb_std']:.5f}" if "val_bpb_std" in values else "")
              + f"), {values['bytes_total']:,} bytes at most, on {values['hardware']}.",
-             "## Seeds", seeds.table()._repr_markdown_(), f"Of this configuration and code, {seeds.others}."]
+             "## Seeds", seeds.table()._repr_markdown_()]
+    if seeds.others:
+        parts.append(f"Of this configuration and code, {seeds.others}.")
     if "p_value" in values:
         parts += ["## Against the record", verdict(seeds.t_test(about.record_nats, about.margin)) + "."]
     parts += ["## Rules", _audits(seeds), "## Settings", _settings(seeds.runs[0]), "## How to run it",
