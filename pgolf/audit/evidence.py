@@ -405,12 +405,13 @@ def _saved_lines(e: Evidence, path: Path) -> Iterable[str]:
         try:
             with np.load(path / name, allow_pickle=False) as z:
                 nll, doc = z["nll"], z["doc"]
-                sums = block_sums(nll, doc, per)
+            if nll.shape != doc.shape or len(nll) != e.header.targets or doc.max() + 1 != e.header.documents:
+                yield (f"{name}: {nll.size:,} scores of {int(doc.max(initial=-1)) + 1:,} documents, the evidence has "
+                       f"{e.header.targets:,} of {e.header.documents:,}")
+                continue
+            sums = block_sums(nll, doc, per)
         except UNREADABLE as error:
             yield f"{name} is no sound scores file ({type(error).__name__})"
-            continue
-        if len(nll) != e.header.targets or len(sums) != len(e.counts):
-            yield f"{name}: {len(nll):,} scores in {len(sums):,} blocks, the evidence has {e.header.targets:,} in {len(e.counts):,}"
             continue
         gap = np.abs(sums - e.nats[column])
         if not (gap <= 1e-9 * np.maximum(1.0, e.nats[column])).all():
