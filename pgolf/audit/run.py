@@ -172,7 +172,8 @@ class _Asked:
             return [check_normalised(rows.sums, rows.low, at, self.dtype), Check("consistent", None, why),
                     Check("causal", None, why), single, Check("invariant", None, why)]
         q = suspicion(x, nll, self.vocab)
-        targets = draw_targets(q, max(self.flips // 2, 1), rng, self.edges())
+        targets, starts = draw_targets(q, max(self.flips // 2, 1), rng, self.edges()), np.flatnonzero(x[1:] == self.bos)
+        targets = np.union1d(targets, rng.permutation(starts)[:self.flips // 8 + 1])  # what begins a document leaks most easily
         classes = piece_classes(self.pieces) if self.pieces else None
         plan = plan_flips(x, targets, self.flips, self.vocab, rng, classes, self.bos)
         rows = ask_rows(claim, x, np.union1d(at, np.fromiter([*plan, *(c.t for c in cuts)], np.int64)), [*plan, *(c.t for c in cuts)])
@@ -180,6 +181,7 @@ class _Asked:
         gap = rows.charged - nll[rows.at]
         if not (normal.passed and check_consistent(gap, self.dtype, rows.faces).passed):  # what is refused already is asked less
             plan = dict(list(plan.items())[:16])
+            self.drawn *= normal.passed  # how often a drawn token may be foreseen is known of distributions only
         flips = ask_flips(fresh(p), x, nll, rows.kept, plan, rng, self.bos)
         return [normal, check_consistent(gap, self.dtype, rows.faces, np.array(flips.gaps), gaps, saved_dtype),
                 self._causal(cuts, nll, rows, flips), single, check_invariant(p, x, nll, self.dtype)]
