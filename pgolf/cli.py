@@ -132,7 +132,7 @@ def _audit_run(folder, seal):
         raise RunError(f"{str(folder)!r} cannot be audited; {forms} ({str(e).partition('. ')[0]})") from e
     if not (where.path / "config.json").is_file():
         raise RunError(f"{str(folder)!r} has neither config.json nor predictor.py; {forms}")
-    return record_audit(where, prepare_data(where.config), **({"seal": True} if seal else {}))
+    return record_audit(where, prepare_data(where.config), seal=seal)
 
 
 def _write(path, text):
