@@ -63,7 +63,7 @@ def normalize_rows(
     eps: float = 1e-7,  # keeps an all-zero row zero
 ) -> Tensor:  # (..., R, C), rows of norm 1
     "Every row divided by its norm (MuonEq-R, #1285)."
-    return g / (g.norm(dim=-1, keepdim=True) + eps)
+    return g / g.norm(dim=-1, keepdim=True).clamp_min(eps)
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #052c2071
 class Muon(torch.optim.Optimizer):
