@@ -56,7 +56,7 @@ SWIGLU_LORA_TTT = {
     **_in("score", seq_len=2048),
     **_in("model", num_layers=11, mlp_mult=2, mlp_act="swiglu", init="orthogonal", smear="normed", across_bos=True,
           xsa_last_n=4),  # the script's MLP_MULT=3 is ⅔·3·d wide
-    **_in("optim", matrix_wd=0.04),
+    **_in("optim", untrained=("smear.gate",)),  # no optimiser of the script has it; and MUON_WD=0.04 is a variable that it never reads
     **_in("schedule", warmdown_iters=3000),
     **_in("average", kind="swa", every=200, below=1.0),
     **_in("ttt", kind="lora", rank=8, alpha=8.0, chunk=256, targets=("c_q", "c_v", "head"), lr=0.01, beta1=0.9, beta2=0.95),
