@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'RENAMED', 'BANKS', 'Published', 'read_published', 'drawn', 'Piece', 'pieces', 'set_weights',
            'gradient_norms', 'Difference', 'script_of', 'compare_case', 'start_differences', 'optimiser_groups',
-           'group_differences']
+           'group_differences', 'setting_differences']
 
 # %% ../../nbs/19_bench/16_published.ipynb #817ef834
 import json
@@ -231,3 +231,14 @@ def group_differences(
         if mine != {theirs}:
             found[name] = (*mine, theirs)
     return found
+
+# %% ../../nbs/19_bench/16_published.ipynb #03292f6d
+def setting_differences(
+    kept: Published,
+    script: str,  # of `SYSTEMS`
+) -> dict[str, tuple]:  # dotted key -> published, the preset's
+    "Settings in which the preset is not as published. What the script does not speak of counts as published at its default."
+    cfg, plain = load_preset(SYSTEMS[script]), RunConfig().flat()
+    spoken = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.settings[script].items()}
+    silent = {key: v for key, v in plain.items() if key.startswith(("model.", "optim.")) and key not in spoken}
+    return {key: (v, cfg.flat()[key]) for key, v in (silent | spoken).items() if cfg.flat()[key] != v}

@@ -55,7 +55,7 @@ class ShapeSettings(Section):
         json_schema_extra=tried("model.gpt",
             trial("untied head", False, start="a matrix of its own, which starts at zero")))
     tied_embed_init_std: float = Field(0.005, gt=0, le=1, description="initial standard deviation of the embedding")
-    bos_id: int = Field(1, ge=0, description="token that starts a document: nothing is smeared or hashed across it")
+    bos_id: int = Field(1, ge=0, description="token that starts a document: nothing is smeared or hashed across it (but with across_bos)")
     init: Literal["uniform", "orthogonal"] = Field("uniform", description="block matrices: uniform in ±1/√fan_in, or orthogonal with gain 1; output projections start at zero",
         json_schema_extra=tried("model.layers",
             trial("orthogonal init", "orthogonal", source="#65, #135, #162")))
