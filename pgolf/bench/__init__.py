@@ -16,4 +16,5 @@ __getattr__, __dir__ = lazy("pgolf.bench", {
     "profiler": ["load_profile", "save_profile", "take_profile"],
     "roofline": ["measure_ceilings", "step_parts"],
     "aot_compile": ["compile_ahead"],
+    "published": ["compare_case", "read_published"],
 })

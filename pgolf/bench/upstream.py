@@ -36,7 +36,7 @@ DEPENDS = {
     "value_embed_layers": "value_embed_dim", "mtp_weight": "mtp_heads",
     "parallel_from": "parallel", "loop_first": "loop_visits",
     "loop_last": "loop_visits", "rope_train_len": "rope_scaling", "xsa_when": "xsa_last_n",
-    "leaky_slope": "mlp_act",
+    "leaky_slope": "mlp_act", "value_residual_form": "value_residual", "loop_skips": "loop_visits",
 }
 
 
@@ -57,7 +57,7 @@ def peer_value(
         return str(int(value))
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
-    return {"none": "0", "dense": "1"}.get(value, str(value))
+    return {"none": "0", "dense": "1", "biased": "1"}.get(value, str(value))
 
 
 def script_variables(
@@ -97,6 +97,8 @@ def upstream_variables(
     keys = [k for k in cfg.flat() if k.split(".")[0] in ("model", "optim")]
     keys += ["train.batch_tokens", "train.seq_len", "train.seed"]
     values = {variable(k): peer_value(cfg.flat()[k]) for k in keys}
+    if cfg.model.mlp_act == "swiglu":  # the fork counts ⅔ of MLP_MULT for each of three matrices
+        values["MLP_MULT"] = peer_value(1.5 * cfg.model.mlp_mult)
     values |= {"VE_ENABLED": peer_value(bool(cfg.model.value_embed_dim)),
                "EVAL_SEQ_LEN": str(cfg.train.seq_len), "VAL_BATCH_SIZE": str(cfg.train.batch_tokens)}
     return {k: v for k, v in values.items() if k in names}

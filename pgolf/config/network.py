@@ -55,7 +55,7 @@ class ShapeSettings(Section):
         json_schema_extra=tried("model.gpt",
             trial("untied head", False, start="a matrix of its own, which starts at zero")))
     tied_embed_init_std: float = Field(0.005, gt=0, le=1, description="initial standard deviation of the embedding")
-    bos_id: int = Field(1, ge=0, description="token that starts a document: nothing is smeared or hashed across it")
+    bos_id: int = Field(1, ge=0, description="token that starts a document: nothing is smeared or hashed across it (but with across_bos)")
     init: Literal["uniform", "orthogonal"] = Field("uniform", description="block matrices: uniform in ±1/√fan_in, or orthogonal with gain 1; output projections start at zero",
         json_schema_extra=tried("model.layers",
             trial("orthogonal init", "orthogonal", source="#65, #135, #162")))
@@ -81,6 +81,9 @@ class EmbeddingSettings(Section):
             trial("SmearGate, channel", "channel", start="σ(0): half of the token before", source="#65, #135, #162"),
             trial("SmearGate, normed rows", "normed", start="σ(0): half of the token before", source="#162, #374, #414, #549"),
             trial("SmearGate, token", "token", source="#1667, #1851")))
+    across_bos: bool = Field(False, description="as published in #162 to #549: the smear and the hash read across a document's start, and the first row of a window is smeared with zeros (false: nothing crosses a start, and such a row is left alone)",
+        json_schema_extra=tried("model.embeddings",
+            trial("SmearGate across starts", True, {"smear": "normed"}, start="σ(0): half of the token before", source="#162, #374, #414, #549")))
     value_embed_dim: int = Field(0, ge=0, le=16384, description="width of the shared value embedding (0: none)",
         json_schema_extra=tried("model.embeddings",
             trial("value embedding", 8, {"value_embed_layers": (1, 3)}, source="#374")))
@@ -115,12 +118,16 @@ class AttentionSettings(Section):
     xsa_when: Literal["always", "scoring"] = Field("always", description="`scoring`: XSA is off in training and on in scoring",
         json_schema_extra=tried("model.attention",
             trial("XSA in scoring", "scoring", {"xsa_last_n": 2}, start="a projection, no weights; neutral in training")))
-    value_residual: bool = Field(False, description="every layer adds σ(α)·(values of layer 0) to its values (VRL)",
+    value_residual: bool = Field(False, description="every layer takes in the values of layer 0 (VRL), by a learned share σ(α)",
         json_schema_extra=tried("model.attention",
             trial("value residual", True, start="σ(α) > 0", source="#413, #487, #1859")))
-    attn_gate: Literal["none", "dense", "head", "sparse"] = Field("none", description="gate of every head's output: σ(Wx); 2σ(W x[:12]); σ(½ W x[:12])",
+    value_residual_form: Literal["sum", "lerp"] = Field("sum", description="how: v + σ(α)·v0 with α = 0 at the start (`sum`), or (1−σ(α))·v + σ(α)·v0 with α = −1.5 (`lerp`, as published in #889)",
+        json_schema_extra=tried("model.attention",
+            trial("value residual, interpolated", "lerp", {"value_residual": True}, start="σ(−1.5) = 0.18", source="#889")))
+    attn_gate: Literal["none", "dense", "biased", "head", "sparse"] = Field("none", description="gate of every head's output: `dense` σ(Wx); `biased` σ(Wx + b) with b = 4 at the start and W trained by Muon; `head` 2σ(W x[:12]); `sparse` σ(½ W x[:12])",
         json_schema_extra=tried("model.attention",
             trial("dense gate", "dense", start="σ(0) = ½", source="#413, #1859, #2005"),
+            trial("dense gate with bias", "biased", start="σ(4) = 0.98", source="#909"),
             trial("head gate", "head", source="#1667"),
             trial("sparse gate", "sparse", start="σ(0) = ½", source="#1787")))
     diff_attention: bool = Field(False, description="difference of two softmax maps per head (differential attention)",
@@ -145,6 +152,9 @@ class BlockSettings(Section):
     block_scales: bool = Field(True, description="per-channel scales on the outputs of attention and MLP",
         json_schema_extra=tried("model.blocks",
             trial("no block scales", False, removes=True)))
+    layer_scale: bool = Field(False, description="one more learned scale per channel on both outputs of a block, 1 at the start",
+        json_schema_extra=tried("model.blocks",
+            trial("layer scale", True, source="#1894")))
     ln_scale: bool = Field(False, description="normalised inputs of layer l are divided by √(l+1)",
         json_schema_extra=tried("model.blocks",
             trial("LN scale", True, start="a factor, no weights", source="#315")))
@@ -172,10 +182,14 @@ class LoopSettings(Section):
         json_schema_extra=tried("model.blocks",
             trial("loop", 2, {"loop_first": 1, "loop_last": 2}, start="more visits", source="#1204, #1285"),
             trial("loop over all layers", 2, {"loop_last": 3}, start="more visits", source="#363")))
-    recur: Literal["plain", "ab", "alpha"] = Field("plain", description="what a later visit of a looped layer remembers: nothing; output a·x + b·(its output the visit before) (RECUR_AB); input x + α·(its input the visit before) (RecurAlpha)",
+    loop_skips: Literal["walk", "layers"] = Field("walk", description="skips while looping: as many as half of the visits (`walk`), or as half of the layers (`layers`)",
+        json_schema_extra=tried("model.blocks",
+            trial("skips of half the layers", "layers", base=SMALL_LOOP | {"loop_visits": 3}, start="fewer skips", source="#1894")))
+    recur: Literal["plain", "ab", "alpha", "lerp"] = Field("plain", description="what a later visit of a looped layer remembers: nothing; output a·x + b·(its output the visit before) (RECUR_AB); input x + α·(its input the visit before) (RecurAlpha); output x + α·(output − x), x its input (`lerp`: RecurAlpha of #1894)",
         json_schema_extra=tried("model.blocks",
             trial("RECUR_AB", "ab", base=SMALL_LOOP, source="#1894"),
-            trial("RecurAlpha", "alpha", base=SMALL_LOOP, source="#1766")))
+            trial("RecurAlpha", "alpha", base=SMALL_LOOP, source="#1766"),
+            trial("RecurAlpha, interpolated", "lerp", base=SMALL_LOOP, source="#1894")))
     loop_lora_rank: int = Field(0, ge=0, le=1024, description="rank of the low-rank difference that every visit adds to every matrix of a looped layer (0: none)",
         json_schema_extra=tried("model.lora",
             trial("loop LoRA", 2, base=SMALL_LOOP),
@@ -213,6 +227,12 @@ class ModelConfig(LoopSettings, BlockSettings, MLPSettings, AttentionSettings, H
             raise ValueError("model.value_embed_dim and model.value_embed_layers go together; give both or none")
         if bad := [i for i in self.value_embed_layers if not 0 <= i < n]:
             raise ValueError(f"model.value_embed_layers names layer {bad[0]}; layers are 0 to {n - 1}")
+        if self.value_residual_form != "sum" and not self.value_residual:
+            raise ValueError(f"model.value_residual_form={self.value_residual_form} is a form of model.value_residual; set that too")
+        if self.across_bos and self.smear not in ("channel", "normed") and not self.bigram_buckets:
+            raise ValueError("model.across_bos is about model.smear=channel or normed and model.bigram_buckets; set one of them")
+        if self.across_bos and self.smear == "token":
+            raise ValueError("model.smear=token stops at a document's start in every published form; set model.across_bos=false, or model.smear=normed")
         if self.trigram and not self.bigram_buckets:
             raise ValueError("model.trigram shares the table of model.bigram_buckets; give it rows")
         if self.bigram_buckets == 1:
@@ -230,6 +250,8 @@ class ModelConfig(LoopSettings, BlockSettings, MLPSettings, AttentionSettings, H
             raise ValueError(f"model.loop_first={self.loop_first} to model.loop_last={self.loop_last} is no range of layers 0 to {n - 1}")
         if self.loop_visits == 1 and (self.recur != "plain" or self.loop_lora_rank):
             raise ValueError("model.recur and model.loop_lora_rank need model.loop_visits of 2 or more")
+        if self.loop_skips != "walk" and (self.loop_visits == 1 or not self.unet_skips):
+            raise ValueError(f"model.loop_skips={self.loop_skips} counts skips of a loop; set model.loop_visits of 2 or more and model.unet_skips=true")
         if self.parallel == "lanes" and self.loop_visits > 1 and self.parallel_from <= self.loop_last:
             raise ValueError(f"model.parallel_from={self.parallel_from} lies in the loop, which ends at model.loop_last={self.loop_last}; the two lanes begin after it")
         if self.bos_id >= self.vocab_size:

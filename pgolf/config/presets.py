@@ -30,7 +30,7 @@ FITTED = dict(target="budget", calib_tokens=262_144)
 _414 = {
     **_in("train", device="cuda", compile="blocks", seq_len=2048, batch_tokens=786_432, **FAST),
     **_in("score", seq_len=2048),
-    **_in("model", num_layers=11, mlp_mult=3, init="orthogonal", smear="normed",
+    **_in("model", num_layers=11, mlp_mult=3, init="orthogonal", smear="normed", across_bos=True,
           bigram_buckets=2048, bigram_dim=128, value_embed_dim=128, value_embed_layers=(9, 10),
           xsa_last_n=4, rope_dims=16, rope_scaling="ntk", rope_train_len=1024, ln_scale=True),
     **_in("optim", matrix_lr=0.025, scalar_lr=0.025, tied_embed_lr=0.035, matrix_wd=0.04,
@@ -42,10 +42,10 @@ _414 = {
     **_in("quant", matrix_bits=7, matrix_clip=11.5, embed_bits=8, embed_clip=12.0, **FITTED),
     **_in("mix", gate_chunk=2048),
 }
-NGRAM_BACKOFF = _414 | _in("model", mlp_act="leaky_relu2", value_residual=True)
+NGRAM_BACKOFF = _414 | _in("model", mlp_act="leaky_relu2", value_residual=True, value_residual_form="lerp")
 HEDGE_11GRAM = {
     **_414,
-    **_in("model", mlp_act="leaky_relu2", bigram_buckets=0, xsa_last_n=11, attn_gate="dense",
+    **_in("model", mlp_act="leaky_relu2", bigram_buckets=0, xsa_last_n=11, attn_gate="biased",
           value_embed_dim=64, value_embed_layers=(7, 8, 9, 10)),
     **_in("mix", max_order=11, expert_orders=(2, 3, 4, 5, 6, 8, 11)),
 }
@@ -54,9 +54,9 @@ HEDGE_11GRAM = {
 SWIGLU_LORA_TTT = {
     **_in("train", device="cuda", compile="blocks", seq_len=2048),
     **_in("score", seq_len=2048),
-    **_in("model", num_layers=11, mlp_mult=3, mlp_act="swiglu", init="orthogonal", smear="channel",
-          xsa_last_n=4),
-    **_in("optim", matrix_wd=0.04),
+    **_in("model", num_layers=11, mlp_mult=2, mlp_act="swiglu", init="orthogonal", smear="normed", across_bos=True,
+          xsa_last_n=4),  # the script's MLP_MULT=3 is ⅔·3·d wide
+    **_in("optim", untrained=("smear.gate",)),  # no optimiser of the script has it; and MUON_WD=0.04 is a variable that it never reads
     **_in("schedule", warmdown_iters=3000),
     **_in("average", kind="swa", every=200, below=1.0),
     **_in("ttt", kind="lora", rank=8, alpha=8.0, chunk=256, targets=("c_q", "c_v", "head"), lr=0.01, beta1=0.9, beta2=0.95),
@@ -78,7 +78,7 @@ _SP8192 = {
 }
 RECUR_AB = {
     **_SP8192,
-    **_in("model", qk_gain_init=5.25, parallel="residual", parallel_from=7, recur="ab"),
+    **_in("model", qk_gain_init=5.25, parallel="residual", parallel_from=7, recur="ab", loop_skips="layers", layer_scale=True),
     **_in("optim", matrix_lr=0.022, muon_momentum=0.99),
     **_in("schedule", warmdown_frac=0.72, loop_at=0.42),
     **_in("qat", kind="lite", bits=6, clip=12.85, weight=0.02, every=4, from_layer=7),

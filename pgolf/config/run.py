@@ -11,7 +11,7 @@ import json
 import shlex
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from .evaluation import BudgetConfig, MixConfig, QuantConfig, ScoreConfig, TTTConfig
 from .network import ModelConfig, Section
@@ -35,6 +35,12 @@ class RunConfig(Section):
     mix: MixConfig = MixConfig()
     ttt: TTTConfig = TTTConfig()
     budget: BudgetConfig = BudgetConfig()
+
+    @model_validator(mode="after")
+    def _documents(self):
+        if self.model.across_bos and (self.train.doc_attention or self.score.doc_attention):
+            raise ValueError("train.doc_attention and score.doc_attention keep documents apart, and model.across_bos reads across their starts; set one of them to false")
+        return self
 
     def flat(self) -> dict[str, Any]:
         "Dotted key → value, in reading order."

@@ -52,6 +52,7 @@ class OptimConfig(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="Adam's second moment decay")
     adam_eps: float = Field(1e-8, gt=0, le=1, description="Adam's epsilon")
+    untrained: tuple[str, ...] = Field((), description="parameters that keep their initial values, by the network's own names (`smear.gate`)")
     grad_clip_norm: float = Field(0.0, ge=0, description="clip the global gradient norm (0: off)",
         json_schema_extra=tried("muon.optimizer",
             trial("clipping", 0.3, source="#1855")))

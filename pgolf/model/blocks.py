@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARALLEL', 'Branches', 'parallel_form', 'recurrence_weights', 'Block', 'take_skip', 'LayerVisit', 'visit_order',
-           'plan_visits', 'LaneMixer', 'blend_takes_skips', 'BlockLinks', 'BlockStack']
+           'skip_rows', 'plan_visits', 'LaneMixer', 'blend_takes_skips', 'BlockLinks', 'BlockStack']
 
 # %% ../../nbs/05_model/08_blocks.ipynb #24bea2d4
 # Shapes: B sequences, T positions (R of them where `rows` asks for some), D model_dim, K key/value heads, h head_dim, C = K·h.
@@ -34,6 +34,7 @@ class Branches(nn.Module):
         self.attn, self.mlp = Attention(cfg, layer), MLP(cfg)
         self.attn_scale = nn.Parameter(ones.clone()) if cfg.block_scales else None
         self.mlp_scale = nn.Parameter(ones.clone()) if cfg.block_scales else None
+        self.layer_scale = nn.Parameter(ones.clone()) if cfg.layer_scale else None
         # a buffer, not a number: blocks that differ in values only share one compiled graph
         shrink = torch.tensor((layer + 1) ** -0.5, dtype=torch.float64) if cfg.ln_scale else None
         self.register_buffer("shrink", shrink, persistent=False)
@@ -45,28 +46,36 @@ class Branches(nn.Module):
         "rms(x), divided by √(layer+1) with `ln_scale`."
         return rms(x_BTD) if self.shrink is None else rms(x_BTD) * self.shrink
 
+    def out_scale(self, own_D: Tensor | None) -> Tensor | None:  # (D,)
+        "The scale of a branch's output: its own times the layer's, as far as there are such."
+        if own_D is None or self.layer_scale is None:
+            return self.layer_scale if own_D is None else own_D
+        return own_D * self.layer_scale
+
     def attend(self, n_BTD: Tensor, mask, v0_BTKh, ve_BTC, lora: dict, rows=None):  # -> (B, T or R, D), values (B, T, K, h)
         "What attention adds to the stream, and its own values."
         # token by token, as they lie in memory: a compiled graph wants the gradient of what it returns contiguous, and would copy it
         v0_BKTh = None if v0_BTKh is None else v0_BTKh.transpose(1, 2)
         plain = not lora["attn"] and not lora["attn +"]
-        scale = self.attn_scale if self.kernels.fold and plain else None
+        whole_D = self.out_scale(self.attn_scale)
+        scale = whole_D if self.kernels.fold and plain else None
         y_BTD, v_BKTh = self.attn(n_BTD, mask, v0_BKTh, ve_BTC, lora["attn"], rows, scale)
         v_BTKh = v_BKTh.transpose(1, 2)
         y_BTD = y_BTD if lora["attn +"] is None else y_BTD + low_rank(take_rows(n_BTD, rows), lora["attn +"])
-        scaled = self.attn_scale is None or scale is not None
-        return y_BTD if scaled else self.attn_scale.to(y_BTD.dtype) * y_BTD, v_BTKh
+        scaled = whole_D is None or scale is not None
+        return y_BTD if scaled else whole_D.to(y_BTD.dtype) * y_BTD, v_BTKh
 
     def feed(self, n_BTD: Tensor, lora: dict, onto_BTD: Tensor | None = None) -> Tensor:  # (B, T, D)
         "What the MLP adds to the stream; with `onto_BTD`, the stream after it."
         plain = not lora["mlp"] and not lora["mlp +"]
-        scale = self.mlp_scale if self.kernels.fold and plain else None
-        scaled = self.mlp_scale is None or scale is not None
+        whole_D = self.out_scale(self.mlp_scale)
+        scale = whole_D if self.kernels.fold and plain else None
+        scaled = whole_D is None or scale is not None
         if plain and scaled:
             return self.mlp(n_BTD, None, scale, onto_BTD)
         y_BTD = self.mlp(n_BTD, lora["mlp"], scale)
         y_BTD = y_BTD if lora["mlp +"] is None else y_BTD + low_rank(n_BTD, lora["mlp +"])
-        y_BTD = y_BTD if scaled else self.mlp_scale.to(y_BTD.dtype) * y_BTD
+        y_BTD = y_BTD if scaled else whole_D.to(y_BTD.dtype) * y_BTD
         return y_BTD if onto_BTD is None else onto_BTD + y_BTD
 
     def lora(self, repeat: int, more: dict | None = None) -> dict:
@@ -91,14 +100,16 @@ def parallel_form(cfg: ModelConfig) -> str:  # of `PARALLEL`
 
 
 def recurrence_weights(kind: str, num_visits: int) -> nn.Parameter | None:
-    "Scalars of a looped layer: (a, b) of each later visit, or one α; None where there are none."
+    "Scalars of a looped layer: (a, b) or α of each later visit, or one α for all; None where there are none."
     if num_visits == 1 or kind == "plain":
         return None
     if kind == "alpha":
         return nn.Parameter(torch.zeros(1))
     if kind == "ab":
         return nn.Parameter(torch.tensor([1.0, 0.0]).repeat(num_visits - 1, 1))
-    raise ConfigError(f"model.recur={kind} has no formula in `BlockLinks.recall`; add one, or take plain, ab or alpha")
+    if kind == "lerp":
+        return nn.Parameter(torch.ones(num_visits - 1))
+    raise ConfigError(f"model.recur={kind} has no formula in `BlockLinks.recall`; add one, or take plain, ab, alpha or lerp")
 
 # %% ../../nbs/05_model/08_blocks.ipynb #3be0e506
 class Block(Branches):
@@ -201,6 +212,18 @@ def visit_order(
     return [*range(cfg.loop_first), *loop * cfg.loop_visits, *after]
 
 
+def skip_rows(
+    cfg: ModelConfig,
+    looping: bool = True,
+) -> int:
+    "How many skips a walk takes in: half of its visits, or of the layers (#1894)."
+    if not cfg.unet_skips:
+        return 0
+    if cfg.loop_skips not in ("walk", "layers"):
+        raise ConfigError(f"model.loop_skips={cfg.loop_skips} has no count in `skip_rows`; add one, or take walk or layers")
+    return (cfg.num_layers if cfg.loop_skips == "layers" else len(visit_order(cfg, looping))) // 2
+
+
 def plan_visits(
     cfg: ModelConfig,
     looping: bool = True,  # False: every layer once
@@ -208,13 +231,14 @@ def plan_visits(
     "The walk: which layer, what is pushed, which skip is popped, where the lanes are."
     order = visit_order(cfg, looping)
     half = len(order) // 2
+    rows = skip_rows(cfg, looping)
     walk = []
     for i, layer in enumerate(order):
         decoder, d = i >= half, i - half
         walk.append(LayerVisit(
             layer, repeat=order[:i].count(layer),
-            push=cfg.unet_skips and not decoder,
-            skip=d if cfg.unet_skips and decoder and d < half else None,
+            push=not decoder and half - i <= rows,  # the last in are the first out
+            skip=d if decoder and d < rows else None,
             lanes=parallel_form(cfg) == "lanes" and decoder and layer >= cfg.parallel_from))
     return tuple(walk)
 
@@ -246,7 +270,7 @@ class BlockLinks(nn.Module):
         super().__init__()
         self.cfg, d = cfg, cfg.model_dim
         self.walks = {looping: plan_visits(cfg, looping) for looping in (False, True)}
-        rows = len(self.walks[True]) // 2
+        rows = skip_rows(cfg)
         self.skip_weights = nn.Parameter(torch.ones(rows, d)) if cfg.unet_skips else None
         self.skip_gates = nn.Parameter(torch.zeros(rows, d)) if cfg.skip_gates else None
 
@@ -278,6 +302,12 @@ class BlockLinks(nn.Module):
             x_BTD = a * x_BTD + b * before_BTD
         memory[visit.layer] = x_BTD
         return x_BTD
+
+    def step_by(self, before_BTD: Tensor, x_BTD: Tensor, block: Block, visit: LayerVisit) -> Tensor:
+        "With `recur=lerp`: the share α of the step that a later visit makes, from `before_BTD` to x."
+        if self.cfg.recur != "lerp" or not visit.repeat:
+            return x_BTD
+        return torch.lerp(before_BTD, x_BTD, block.recur[visit.repeat - 1].to(x_BTD.dtype))
 
     def shared(self, x: Tensor, readers: int) -> tuple[Tensor, ...]:
         "The same tensor for each of its readers."
@@ -315,13 +345,14 @@ class BlockStack(BlockLinks):
             if visit.lanes and y_BTD is None:
                 y_BTD = x_BTD
             x_BTD, skip = self.pop_skip(block, visit, x_BTD, skips)
-            x_BTD = self.recall("alpha", x_BTD, block, visit, memory)
+            before_BTD = x_BTD = self.recall("alpha", x_BTD, block, visit, memory)
             if visit.lanes:
                 a_BTD, m_BTD, v_BTKh = block.two_lanes(x_BTD, y_BTD, x0_BTD, seen, v0_BTKh, ve_BTC, visit.repeat, pairs, only)
                 x_BTD, y_BTD = self.lanes(visit.layer, take_rows(x_BTD, only), take_rows(y_BTD, only), a_BTD, m_BTD)
             else:
                 x_BTD, v_BTKh = block(x_BTD, x0_BTD, seen, v0_BTKh, ve_BTC, visit.repeat, pairs, only, skip)
             memory = {layer: take_rows(old_BTD, only) for layer, old_BTD in memory.items()}
+            x_BTD = self.step_by(take_rows(before_BTD, only), x_BTD, block, visit)
             x_BTD = self.recall("ab", x_BTD, block, visit, memory)
             if not number:
                 firsts = self.shared(v_BTKh, len(walk) - 1)

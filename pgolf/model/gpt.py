@@ -188,7 +188,7 @@ class GPT(Trunk):
 # %% ../../nbs/05_model/09_gpt.ipynb #903b51d3
 TABLES = {"tok_emb": "embedding", "widen": "widen", "lm_head": "head", "bigram": "bigram",
           "value_emb": "value_emb", "mtp": "mtp"}
-MATRICES = {"attn": ("c_q", "c_k", "c_v", "proj"), "mlp": ("fc", "gate", "proj")}
+MATRICES = {"attn": ("c_q", "c_k", "c_v", "proj", "gate"), "mlp": ("fc", "gate", "proj")}
 
 
 def parameter_group(

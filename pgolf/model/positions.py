@@ -42,7 +42,7 @@ class Rotary(nn.Module):
     def frequencies(self, length: int, device="cpu", dtype=torch.float32) -> Tensor:  # (M,)
         "Radians that every pair turns from one position to the next."
         pair = torch.arange(0, self.dims, 2, device=device, dtype=dtype)
-        freq = self.base ** (-pair / self.dims)
+        freq = 1.0 / self.base ** (pair / self.dims)  # upstream's operations, in float32 to the last bit
         if (s := self.stretch(length)) == 1.0:
             return freq
         scale = {"ntk": ntk_frequencies, "yarn": yarn_frequencies}[self.scaling]

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['NEWTON_SCHULZ', 'POLAR_EXPRESS', 'ROLES', 'orthogonalize', 'iteration', 'normalize_rows', 'Muon', 'parameter_role',
-           'parameters_by_role', 'plain_optimizers', 'clip_gradients']
+           'parameters_by_role', 'freeze', 'plain_optimizers', 'clip_gradients']
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #7932f5aa
 import torch
 from torch import Tensor
 
 from ..config.run import RunConfig
+from ..errors import ConfigError
 from ..model.gpt import GPT, parameter_group
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #d23e26d0
@@ -63,7 +64,7 @@ def normalize_rows(
     eps: float = 1e-7,  # keeps an all-zero row zero
 ) -> Tensor:  # (..., R, C), rows of norm 1
     "Every row divided by its norm (MuonEq-R, #1285)."
-    return g / (g.norm(dim=-1, keepdim=True) + eps)
+    return g / g.norm(dim=-1, keepdim=True).clamp_min(eps)
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #052c2071
 class Muon(torch.optim.Optimizer):
@@ -133,11 +134,24 @@ def parameter_role(
 def parameters_by_role(
     model: GPT,
 ) -> dict[str, list[torch.nn.Parameter]]:  # role -> parameters in module order
-    "Every parameter of the network, exactly once; roles without any are left out."
+    "Every parameter of the network that takes a gradient, exactly once; roles without any are left out."
     found = {role: [] for role in ROLES}
     for name, p in model.named_parameters():
-        found[parameter_role(name, tuple(p.shape))].append(p)
+        if p.requires_grad:
+            found[parameter_role(name, tuple(p.shape))].append(p)
     return {role: ps for role, ps in found.items() if ps}
+
+
+def freeze(
+    model: GPT,
+    names: tuple[str, ...],  # as `optim.untrained`
+):
+    "These parameters take no gradient. Raises `ConfigError` for a name that the network does not have."
+    own = dict(model.named_parameters())
+    if bad := [name for name in names if name not in own]:
+        raise ConfigError(f"optim.untrained names {bad[0]}, which is no parameter of this network; take names such as {next(reversed(own))}")
+    for name in names:
+        own[name].requires_grad_(False)
 
 # %% ../../nbs/06_muon/01_optimizer.ipynb #fbea6802
 def plain_optimizers(
@@ -145,6 +159,7 @@ def plain_optimizers(
     cfg: RunConfig,  # cfg.optim decides
 ) -> list[torch.optim.Optimizer]:  # [Muon, AdamW]; every group carries `role`, `base_lr`, `base_wd`
     "Muon for matrices, AdamW for tables, head, low-rank pairs, vectors and scalars, on one rank."
+    freeze(model, cfg.optim.untrained)
     o, roles = cfg.optim, parameters_by_role(model)
     table_lr = o.tied_embed_lr if model.lm_head is None else o.embed_lr
     thin_lr = o.scalar_lr / cfg.model.model_dim**0.5
