@@ -15,7 +15,8 @@ from torch import Tensor
 from ..model.gpt import parameter_group
 from .calibration import CalibStats
 from .gptq import Factor, factor, gptq
-from .rtn import QTensor, QuantError, Recipe, code_limit, row_steps
+from .rtn import QTensor, QuantError, Recipe, code_limit, row_steps, stored_steps
+from .scales import LIMIT
 # shapes: B matrices of one shape, M rows (outputs), N columns (inputs), Q quantiles
 
 # %% ../../nbs/07_quantize/08_baselines.ipynb #ba4ee172
@@ -26,15 +27,20 @@ def percentile_steps(
     w_MN: Tensor,  # float32
     limit: int,  # largest code
     quantiles: tuple[float, ...] = QUANTILES,
+    shared: bool = False,  # one quantile for all rows, as published
+    floor: float = 0.0,  # smallest |w| at which a row is clipped; published: 1
 ) -> Tensor:  # (M,) step of least squared error among the quantiles of |w| over the limit
-    "Clip every row at the quantile that errs least (GPTQ-lite)."
+    "Clip every row, or all rows of a tensor, at the quantile that errs least (GPTQ-lite)."
     end_QM = torch.quantile(w_MN.abs(), torch.tensor(quantiles, device=w_MN.device), dim=1)
-    step_QM, error_QM = end_QM / limit, []
+    step_QM, error_QM = end_QM.clamp_min(floor) / limit, []
     for step_M in step_QM:
         safe_M1 = torch.where(step_M > 0, step_M, 1.0)[:, None]
         near_MN = (w_MN / safe_M1).round().clamp(-limit, limit) * safe_M1
         error_QM.append((w_MN - near_MN).square().sum(1))
-    best_M = torch.stack(error_QM).argmin(0)
+    error_QM = torch.stack(error_QM)
+    if shared:
+        return step_QM[error_QM.sum(1).argmin()]
+    best_M = error_QM.argmin(0)
     return step_QM.gather(0, best_M[None])[0]
 
 # %% ../../nbs/07_quantize/08_baselines.ipynb #9c60585c
@@ -62,37 +68,47 @@ class RowGPTQ:
         stats: CalibStats,
         damp: float = 0.01,
         names: Iterable[str] | None = None,  # None: every matrix with a Hessian
+        plan: dict[str, Recipe] | None = None,  # widths and clips; None: those of #1855
+        act_order: bool = True,  # columns by falling H_jj
+        lam: float = 0.0,  # λ of the rounding, in squared steps a bit
     ):
+        self.plan, self.lam = plan, lam
         have, groups, factors = set(stats.names()), {}, {}
         for name in names or [n for n in weights if n in have]:
             if not weights[name].isfinite().all():
                 raise QuantError(f"{name!r} holds NaN or infinity; use an earlier checkpoint")
-            groups.setdefault((*weights[name].shape, peer_recipe(name).bits), []).append(name)
+            groups.setdefault((*weights[name].shape, self.recipe(name).bits), []).append(name)
             key = stats.alias.get(name, name)
             if key not in factors:  # the peers calibrate the head's use of the table alone
-                factors[key] = factor(stats.mean(name), damp)
+                factors[key] = factor(stats.mean(name), damp, act_order)
         pick = lambda group: [factors[stats.alias.get(n, n)] for n in group]
         self.stacks = [(group, Factor.stack(pick(group))) for group in groups.values()]
         self.weights = {n: weights[n].detach().float().to(f.upper.device)
                         for group, f in self.stacks for n in group}
 
+    def recipe(self, name: str) -> Recipe:
+        "Width and clip of a matrix."
+        return peer_recipe(name) if self.plan is None else self.plan[name]
+
     def quantize(
         self,
-        scale: float = 1.0,  # factor on all clips
+        scale: float = 1.0,  # factor on all steps
         steps: str = "sdclip",  # or `rtn`: the largest weight, coarser by the same factor
     ) -> dict[str, QTensor]:  # on the device of the statistics
-        "Every matrix at its clip times the factor."
+        "Every matrix at its steps times the factor; below one the range stays and takes more codes, up to a byte."
         out = {}
         for group, f in self.stacks:
             w_BMN = torch.stack([self.weights[n] for n in group])
-            plan = [peer_recipe(n, scale) for n in group]
+            plan = [self.recipe(n) for n in group]
             limit = code_limit(plan[0].bits)  # of all: a stack has one width
-            step_BM = torch.stack([row_steps(w_MN, steps, r.clip, limit) * (scale if steps == "rtn" else 1.0)
-                                   for w_MN, r in zip(w_BMN, plan)]).half()
-            safe_BM = torch.where(step_BM > 0, step_BM.float(), 1.0)
-            codes_BMN = gptq(w_BMN, f, safe_BM, torch.ones_like(w_BMN[:, 0]), limit=limit)
+            finer = max(scale, limit / LIMIT)
+            stored = [stored_steps(finer * row_steps(w_MN, steps, r.clip, limit)) for w_MN, r in zip(w_BMN, plan)]
+            step_BM = torch.stack([s.float() for s in stored])
+            safe_BM = torch.where(step_BM > 0, step_BM, 1.0)
+            most = limit if scale >= 1 else min(LIMIT, round(limit / finer))
+            codes_BMN = gptq(w_BMN, f, safe_BM, torch.ones_like(w_BMN[:, 0]), self.lam, most)
             for i, name in enumerate(group):
-                out[name] = QTensor(codes_BMN[i], safe_BM[i].half(), plan[i].bits)
+                out[name] = QTensor(codes_BMN[i], stored[i], plan[i].bits if scale >= 1 else 8)
         return out
 
 # %% ../../nbs/07_quantize/08_baselines.ipynb #3e077777
