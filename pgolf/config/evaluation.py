@@ -66,9 +66,9 @@ USES: dict[str, frozenset[str]] = {  # settings that a method reads beside those
     "gptq": _GPTQ,
     "lqer": _GPTQ | {"rank", "top"},
     "awq": _GPTQ | {"group_size"},
-    # calibrated matrices have steps of their own; widths and clips are those of tables that are only looked up
-    "waterfill": _EMBED | {"matrix_bits", "matrix_clip", "table_bits", "table_clip", "calib_tokens", "calib_source",
-                           "choose_tokens", "columns", "damp", "act_order", "rate_weight"},
+    # calibrated matrices have steps of their own; widths and clips are those of what hashed bigrams and value embeddings look up
+    "waterfill": frozenset({"matrix_bits", "matrix_clip", "table_bits", "table_clip", "calib_tokens", "calib_source",
+                           "choose_tokens", "columns", "damp", "act_order", "rate_weight"}),
     "mixed": frozenset(),
     "gradquant": _BITS | {"calib_tokens", "calib_source"},
     "ternary": _EMBED | {"group_size"},

@@ -9,7 +9,7 @@ __all__ = ['factors_of', 'lqer_factors', 'lqer', 'salient_group', 'awq_lite']
 import torch
 from torch import Tensor
 
-from .baselines import peer_recipe
+from .baselines import peer_hessian, peer_recipe
 from .calibration import CalibStats
 from .formats import LowRankCorrection
 from .gptq import factor, quantize_matrix
@@ -109,7 +109,7 @@ def awq_lite(
     lam: float = 0.0,  # λ of the rounding, in squared steps a bit
 ) -> CTensor:
     "Row-step GPTQ whose most salient columns have finer steps. Raises `QuantError` as GPTQ does."
-    h_NN, recipe = stats.mean(name), recipe or peer_recipe(name)
+    h_NN, recipe = peer_hessian(stats, name), recipe or peer_recipe(name)
     step_M = scale * row_steps(weight.float().cpu(), recipe.rule, recipe.clip, code_limit(recipe.bits))
     step_M = torch.where(step_M > 0, step_M, step_M.max().clamp_min(1e-12))
     middle = float(step_M.log().mean().exp())
