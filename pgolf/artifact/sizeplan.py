@@ -76,7 +76,7 @@ def _fixed_bits(shape: tuple[int, ...], recipe: Recipe, coder: str) -> float:
     if recipe.kind == "packed":
         return math.prod(shape) * (1.0 if recipe.rule == "binary" else GAUSSIAN_TERNARY)
     clip = recipe.clip if recipe.rule == "sdclip" else mean_largest(shape[-1])
-    if coder == "zstd":
+    if coder != "ans":  # lzma and brotli come out near it
         return 8 * code_bytes(shape, recipe.bits, clip, "sdclip")
     limit = code_limit(recipe.bits)
     return math.prod(shape) * entropy(gaussian_cells(clip / limit, limit))

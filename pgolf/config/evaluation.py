@@ -23,7 +23,7 @@ class QuantConfig(Section):
     method: Literal["auto", "rtn", "percentile", "sdclip", "gptq", "waterfill", "lqer", "awq", "mixed", "gradquant", "ternary", "binary", "moonshot"] = Field("auto", description="`auto`: waterfill where calib_tokens is set, else as fallback says; `rtn`: row step = max|w|/R; `percentile`: the best of a few clips; `sdclip`: row step = k·std(row)/R; `gptq`: sdclip's steps, errors fed forward; `waterfill`: a step per column and bits shared by measured sensitivity; the rest in the notebooks of their names")
     fallback: Literal["sdclip", "rtn", "percentile"] = Field("sdclip", description="what auto is without calib_tokens")
     target: Literal["fixed", "budget"] = Field("fixed", description="`fixed`: steps as the clips say; `budget`: all steps grow or shrink until code and weights fill budget.max_artifact_bytes, or everything is at its finest")
-    coder: Literal["ans", "zstd"] = Field("ans", description="of the codes: tables by spread class and an ANS stream, or zstd alone")
+    coder: Literal["ans", "zstd", "lzma", "brotli"] = Field("ans", description="of the sections: tables by spread class and an ANS stream for codes, zstd for the rest; or one of the peers' compressors for all, section by section (brotli needs the package; both are slow, so a search for a budget takes minutes)")
     calib_tokens: int = Field(0, ge=0, le=1 << 30, description="training tokens whose activations calibrate gptq and its kin, inside the training budget (0: none)")
     choose_tokens: int = Field(16_384, ge=0, le=1 << 24, description="waterfill: training tokens on which the sensitivity of every matrix is measured (0: second-order theory alone)")
     tune_steps: int = Field(0, ge=0, le=100_000, description="steps of the distillation of gains and small tensors after rounding, on training text (0: none)")
@@ -43,6 +43,7 @@ class QuantConfig(Section):
     mlp_bits: Width = Field(0, description="bits of the MLPs' matrices (0: matrix_bits)")
     table_bits: Width = Field(0, description="bits of hashed bigrams and value embeddings, with their projections (0: matrix_bits)")
     gate_bits: Width = Field(0, description="bits of attention's output gates, by the largest weight of a row, whatever their size (0: as keep_float_numel says)")
+    layer_bits: str = Field("", pattern=r"^(\d+(-\d+)?:[2-8](,\d+(-\d+)?:[2-8])*)?$", description="bits of the matrices of some layers, whatever their kind, as 0-2:8,9:5 (empty: none)")
     matrix_clip: float = Field(12.85, gt=0, le=100, description="k of SDClip for matrices")
     embed_clip: float = Field(20.0, gt=0, le=100, description="k of SDClip for the embedding")
     attn_clip: float = Field(0.0, ge=0, le=100, description="k of SDClip for attention's matrices (0: matrix_clip)")
@@ -53,10 +54,28 @@ class QuantConfig(Section):
     keep_float_numel: int = Field(65_536, ge=0, description="smaller tensors, and those with one dimension, stay float16")
     zstd_level: int = Field(19, ge=1, le=22, description="compression level of the artifact's sections")
 
+    def width_of_layer(self, layer: int) -> int:  # 0: nothing is said of it
+        "What `layer_bits` says; the last that names the layer."
+        found = 0
+        for part in filter(None, self.layer_bits.split(",")):
+            span, bits = part.split(":")
+            first, _, last = span.partition("-")
+            if int(first) <= layer <= int(last or first):
+                found = int(bits)
+        return found
+
+    @model_validator(mode="after")
+    def _layers(self):
+        for part in filter(None, self.layer_bits.split(",")):
+            first, dash, last = part.split(":")[0].partition("-")
+            if dash and int(last) < int(first):
+                raise ValueError(f"quant.layer_bits={self.layer_bits!r}: no layer is from {first} to {last}; write the smaller number first")
+        return self
+
 # %% ../../nbs/00_config/05_evaluation.ipynb #9d5f3b67
 _ALWAYS = frozenset({"method", "target", "coder", "tune_steps", "search_steps", "search_rtol", "keep_float_numel", "gate_bits", "zstd_level"})
 _EMBED = frozenset({"embed_bits", "embed_clip"})
-_BITS = frozenset({"matrix_bits", "embed_bits", "attn_bits", "mlp_bits", "table_bits"})
+_BITS = frozenset({"matrix_bits", "embed_bits", "attn_bits", "mlp_bits", "table_bits", "layer_bits"})
 _CLIPS = frozenset({"matrix_clip", "embed_clip", "attn_clip", "mlp_clip", "table_clip"})
 _GPTQ = _BITS | _CLIPS | {"calib_tokens", "calib_source", "damp", "act_order", "rate_weight"}
 USES: dict[str, frozenset[str]] = {  # settings that a method reads beside those of all

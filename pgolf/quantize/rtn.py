@@ -9,6 +9,7 @@ __all__ = ['TOKEN_TABLES', 'MIXED', 'QuantError', 'need_parts', 'need_shape', 'n
 
 # %% ../../nbs/07_quantize/01_rtn.ipynb #66e41854
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,6 +238,8 @@ def mixed_bits(
 
 def _width_and_clip(name: str, cfg: QuantConfig) -> tuple[int, float]:
     "Bits and k of a tensor of its kind; a kind that says nothing is a matrix."
+    layer = re.match(r"blocks\.(\d+)\.", name)
+    own = cfg.width_of_layer(int(layer[1])) if layer else 0
     match parameter_group(name).split(".")[0]:
         case "embedding" | "head":
             return cfg.embed_bits, cfg.embed_clip
@@ -248,7 +251,7 @@ def _width_and_clip(name: str, cfg: QuantConfig) -> tuple[int, float]:
             said = cfg.table_bits, cfg.table_clip
         case _:
             said = 0, 0.0
-    return said[0] or cfg.matrix_bits, said[1] or cfg.matrix_clip
+    return own or said[0] or cfg.matrix_bits, said[1] or cfg.matrix_clip
 
 
 def _recipe(name: str, shape: tuple[int, ...], cfg: QuantConfig, method: str) -> Recipe:
