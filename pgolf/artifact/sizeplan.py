@@ -121,7 +121,7 @@ def _code_bits(groups: dict, cfg: RunConfig, made: dict[str, Recipe], method: st
     """Bits of the codes of every group: by the law, or filling the room as far as finest steps do.
 
     Raises `ArtifactError`: the steps follow from a trained network."""
-    if cfg.quant.target == "fixed":
+    if cfg.quant.target != "budget":
         if method == "waterfill":
             raise ArtifactError("quant.method=waterfill with quant.target=fixed has no size before "
                                 "training; set quant.target=budget")

@@ -57,6 +57,8 @@ NEEDED: tuple[tuple[str, Callable[[RunConfig], bool]], ...] = (
     ("quantize.pipeline._measured", lambda c: _method(c) == "waterfill" and c.quant.choose_tokens > 0),
     ("score.sliding.with_temperature", lambda c: c.score.temperature_tokens > 0),
     ("ttt.adapt.adapt", lambda c: c.ttt.kind != "none"),
+    ("artifact.fitting.pruned", lambda c: c.quant.target == "prune"),
+    ("artifact.layout._unbrotli", lambda c: c.quant.coder == "brotli"),
     ("quantize.distill.tune_scales", lambda c: c.quant.tune_steps > 0),
     ("quantize.qat.QAT", lambda c: c.qat.kind != "none"),
     ("kernels.mlp_fp8.linear_fp8", lambda c: c.train.fp8 != "off"),

@@ -76,7 +76,7 @@ def working_rate(
     "What the budget leaves for a coded weight; 3.5 where steps are fixed."
     coded = sum(w.numel() for n, w in weights.items() if plan[n].coded)
     floats = sum(w.numel() for w in weights.values()) - coded
-    if cfg.quant.target == "fixed" or not coded:
+    if cfg.quant.target != "budget" or not coded:
         return 3.5
     left = 8 * (cfg.budget.max_artifact_bytes - code_bytes) - 12 * floats
     return min(max(left / coded, 1.5), 6.0)
