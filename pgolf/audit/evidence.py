@@ -353,6 +353,12 @@ def _value_lines(e: Evidence, s: Mapping, cfg) -> Iterable[str]:
             yield f"audit: the summary says {s['audit'].get('status')}, the evidence has {last.status if last else 'no verdict'}"
 
 
+def _trained_on(train, stream: int) -> int:
+    "Tokens of the training stream without the tail that training holds out to look at."
+    held = math.ceil(train.val_tokens / train.micro_tokens) * train.micro_tokens + 1 if train.val_every else 0
+    return stream - held
+
+
 def _log_lines(s: Mapping, run) -> Iterable[str]:
     "Steps, tokens and seconds beside the last line of the log."
     try:
@@ -369,10 +375,10 @@ def _log_lines(s: Mapping, run) -> Iterable[str]:
     rate = s["tokens"] / max(seconds, 1e-9)
     if not s["tokens"] / max(trained, 1e-9) * (1 - 1e-9) <= s["tokens_per_second"] <= rate * (1 + 1e-9):
         yield f"tokens_per_second: the summary says {s['tokens_per_second']:.6g}, metrics.jsonl ends at {rate:.6g}"
-    stream = s.get("data", {}).get("train", {}).get("tokens", 0)
+    stream = _trained_on(run.config.train, s.get("data", {}).get("train", {}).get("tokens", 0))
     passes = s["tokens"] / max(stream, 1)
     slack = 0.02 * passes + 2 * (passes + 1) * width / max(stream, 1)
-    if stream and not abs(s["epochs"] - passes) <= slack:
+    if stream > 0 and not abs(s["epochs"] - passes) <= slack:
         yield f"epochs: the summary says {s['epochs']:.6g}, {s['tokens']:,} tokens of a stream of {stream:,} are {passes:.6g}"
 
 
@@ -399,12 +405,13 @@ def _saved_lines(e: Evidence, path: Path) -> Iterable[str]:
         try:
             with np.load(path / name, allow_pickle=False) as z:
                 nll, doc = z["nll"], z["doc"]
-                sums = block_sums(nll, doc, per)
+            if nll.shape != doc.shape or len(nll) != e.header.targets or doc.max() + 1 != e.header.documents:
+                yield (f"{name}: {nll.size:,} scores of {int(doc.max(initial=-1)) + 1:,} documents, the evidence has "
+                       f"{e.header.targets:,} of {e.header.documents:,}")
+                continue
+            sums = block_sums(nll, doc, per)
         except UNREADABLE as error:
             yield f"{name} is no sound scores file ({type(error).__name__})"
-            continue
-        if len(nll) != e.header.targets or len(sums) != len(e.counts):
-            yield f"{name}: {len(nll):,} scores in {len(sums):,} blocks, the evidence has {e.header.targets:,} in {len(e.counts):,}"
             continue
         gap = np.abs(sums - e.nats[column])
         if not (gap <= 1e-9 * np.maximum(1.0, e.nats[column])).all():

@@ -360,6 +360,8 @@ class NgramPredictor(OnBase):
 
     def distributions(self, tokens, positions) -> np.ndarray:
         "(P, V) float64, by `RowTables`."
+        if type(self)._row is not NgramPredictor._row:  # a subclass that shows other rows
+            return super().distributions(tokens, positions)
         x = as_ids(tokens)
         tables = RowTables(x, self.orders, self.discount, document_index(x, self.bos), self.scope)
         base = self.base.distributions(x, positions)
@@ -420,6 +422,8 @@ class MixPredictor(OnBase):
 
     def distributions(self, tokens, positions) -> np.ndarray:
         "(P, V) float64: weights from one pass over the text, statistics by `RowTables`."
+        if type(self)._row is not MixPredictor._row:  # a subclass that shows other rows
+            return super().distributions(tokens, positions)
         x, cfg = as_ids(tokens), self.mix
         m, base = self._whole(x), self.base.distributions(x, positions)
         docs = document_index(x, self.bos)

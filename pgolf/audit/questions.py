@@ -141,8 +141,8 @@ def replacements(
     else:
         drawn = x[rng.integers(0, t + 1, count)], rng.integers(0, vocab, count)
         some = [int(drawn[k % 2][k]) for k in range(count)]
-    if bos is not None and rng.random() < 0.25:
-        some[-1] = bos
+    if bos is not None and rng.random() < 0.5:
+        some[0] = bos
     away = (int(x[t + 1]) + 1 + int(rng.integers(vocab - 1))) % vocab  # where chance drew x_t itself
     return list(dict.fromkeys(w if w != x[t + 1] else away for w in some))
 
@@ -277,13 +277,15 @@ def plan_flips(
 ) -> dict[int, list[int]]:
     "One replacement of every class at some targets, two at the others, as long as the texts suffice."
     plan, left = {}, texts
+    begins = x[at + 1] == bos  # first of all places
+    order = np.r_[rng.permutation(at[begins])[:texts // 8 + 1], rng.permutation(at)]
     whole = set(rng.permutation(at)[:max(texts // 16, 1)].tolist())
-    for t in rng.permutation(at):
-        new = replacements(x, int(t), vocab, rng, classes, bos, 7 if t in whole else 2)
+    for t in dict.fromkeys(order.tolist()):
+        new = replacements(x, t, vocab, rng, classes, bos, 7 if t in whole else 2)
         new = new if t in whole else [int(w) for w in rng.permutation(new)[:2]]
         if left > 0:
-            plan[int(t)] = new[:left]
-            left -= len(plan[int(t)])
+            plan[t] = new[:left]
+            left -= len(plan[t])
     return dict(sorted(plan.items()))
 
 # %% ../../nbs/14_audit/03_questions.ipynb #2c57326f
@@ -321,7 +323,7 @@ def ask_noise(
     rng: np.random.Generator,
 ) -> Noise:
     "Shows texts of drawn tokens and counts the sure ones."
-    count = max(round(targets / (0.75 * (len(x) - 1))), 2)
+    count = min(max(round(targets / (0.75 * (len(x) - 1))), 2), 128)  # a short stream is no reason to ask for ever
     total = hits = sure = asked = 0
     for k in range(count):
         text, drawn = noise_text(x, vocab, rng, k % 2 == 0)

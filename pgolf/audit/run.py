@@ -26,6 +26,7 @@ from .sealed import Answers, Question, check_sealed, predictor_of, run_sealed
 from ..data.dataset import Dataset
 from ..data.scores import Scores
 from ..data.tokenizer import decoded_bytes
+from ..hedge.mixing import mix
 from ..kernels.device import compute_settings, device_name
 from ..plots.figures import COLORS, Picture, styled
 from ..plots.tables import table
@@ -171,7 +172,8 @@ class _Asked:
             return [check_normalised(rows.sums, rows.low, at, self.dtype), Check("consistent", None, why),
                     Check("causal", None, why), single, Check("invariant", None, why)]
         q = suspicion(x, nll, self.vocab)
-        targets = draw_targets(q, max(self.flips // 2, 1), rng, self.edges())
+        targets, starts = draw_targets(q, max(self.flips // 2, 1), rng, self.edges()), np.flatnonzero(x[1:] == self.bos)
+        targets = np.union1d(targets, rng.permutation(starts)[:self.flips // 8 + 1])  # what begins a document leaks most easily
         classes = piece_classes(self.pieces) if self.pieces else None
         plan = plan_flips(x, targets, self.flips, self.vocab, rng, classes, self.bos)
         rows = ask_rows(claim, x, np.union1d(at, np.fromiter([*plan, *(c.t for c in cuts)], np.int64)), [*plan, *(c.t for c in cuts)])
@@ -179,6 +181,7 @@ class _Asked:
         gap = rows.charged - nll[rows.at]
         if not (normal.passed and check_consistent(gap, self.dtype, rows.faces).passed):  # what is refused already is asked less
             plan = dict(list(plan.items())[:16])
+            self.drawn *= normal.passed  # how often a drawn token may be foreseen is known of distributions only
         flips = ask_flips(fresh(p), x, nll, rows.kept, plan, rng, self.bos)
         return [normal, check_consistent(gap, self.dtype, rows.faces, np.array(flips.gaps), gaps, saved_dtype),
                 self._causal(cuts, nll, rows, flips), single, check_invariant(p, x, nll, self.dtype)]
@@ -250,12 +253,12 @@ def audit_run(
     if sealed:
         ask = _question(base, cfg, len(x) - 1, rng, base is not predictor)
         answers = run_sealed(run.artifact, data, ask)
-        more.append(check_sealed(answers, run.summary["val_bpb"], predictor.dtype, elsewhere))
+        more.append(check_sealed(answers, run.summary["val_bpb"], predictor.dtype, scores["scores.npz"].bpb() if elsewhere else None))
     else:
         more.append(Check("sealed", None, "not asked for"))
     lead = x[:_segment(segment, cfg, len(x) - 1) + 1]
     with compute_settings(cfg, base.device):
-        saved = _compared(scores, answers, base, predictor, lead)
+        saved = _compared(scores, answers, base, predictor, lead, elsewhere)
         found = audit(predictor, lead, positions, flips, artifact, data.tokenizer.bos, None, more, saved,
                       torch.bfloat16 if elsewhere else predictor.dtype, data.tokenizer.pieces, drawn=drawn)
     return replace(found, about=found.about | _about(artifact, nonce, base), drawn=ask and ask.network)
@@ -279,10 +282,10 @@ def seal_run(
     mixed, elsewhere = base is not predictor, device_name(base.device) != run.summary["device"]
     ask = _question(base, cfg, len(x) - 1, generator(hashlib.sha256(artifact).digest() + nonce), mixed)
     answers = run_sealed(run.artifact, data, ask)
-    cell = check_sealed(answers, run.summary["val_bpb"], predictor.dtype, elsewhere)
+    cell = check_sealed(answers, run.summary["val_bpb"], predictor.dtype, run.scores.bpb() if elsewhere else None)
     new = [cell, check_evidence(run), check_budgets(run.summary, cfg.budget, len(artifact), data.info["overlap"])]
     if not answers.why:
-        pairs = _compared(_saved_scores(run, x, mixed), answers, base, predictor, x)
+        pairs = _compared(_saved_scores(run, x, mixed), answers, base, predictor, x, elsewhere)
         whole = check_consistent(np.zeros(0), predictor.dtype, saved={n: a - b for n, (a, b) in pairs.items()},
                                  saved_dtype=torch.bfloat16 if elsewhere else predictor.dtype)
         new += [whole] if whole.passed is False else []
@@ -316,12 +319,14 @@ def _question(base, cfg, length, rng, mixed):
     return Question(draw(count, 64), draw(few, min(few // 4, 16)) if mixed else np.zeros(0, np.int64), str(base.device))
 
 
-def _compared(scores, answers: Answers | None, base, predictor, lead):
+def _compared(scores, answers: Answers | None, base, predictor, lead, elsewhere):
     "Name of a file → charges here and there: of every target where the whole text was scored anew, else of the lead."
     if answers is not None and not answers.why:
         here = {"scores.npz": answers.network, "mixed.npz": answers.mixture}
     else:
         here = {"scores.npz": as_numpy(base.nll(lead)), "mixed.npz": as_numpy(predictor.nll(lead))}
+    if elsewhere and "mixed.npz" in scores:  # the network rounds anew here, and the mixture of the run's own scores does not
+        here["mixed.npz"] = as_numpy(mix(scores["scores.npz"], predictor.mix, predictor.device).nll)
     return {name: (here[name], s.nll.numpy()[:len(here[name])]) for name, s in scores.items()}
 
 

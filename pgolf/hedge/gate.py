@@ -102,9 +102,18 @@ class Gate:
         floor: Tensor,  # (n, 1) what the prior's share adds, over 1 - FLOOR
     ):
         "Of the chunk's mean loss, into `grad`."
-        n, f = act.size(0), self.inputs
-        c = binary_places(act.size(1), n)[1]
-        e = self.forward(act)
+        n, c = act.size(0), binary_places(act.size(1), act.size(0))[1]
+        if act.is_cuda:
+            self._sum(act, q, floor, c)
+        else:  # exact sums allow any blocks: these stay in a processor's cache
+            self.grad.zero_()
+            for parts in zip(act.split(1024), q.split(1024), floor.split(1024)):
+                self._sum(*parts, c)
+        self.grad.mul_(2.0**-c / CELLS / n)
+
+    def _sum(self, act, q, floor, c):
+        "Sums over rows, of numbers with c binary places: on a CPU added to `grad`, on a GPU written there."
+        f, e = self.inputs, self.forward(act)
         total, mixed = e.sum(1, keepdim=True), (e * q).sum(1, keepdim=True)
         y = mixed / total
         slope = (floor * total).add_(mixed).mul_(-2.0**-c).reciprocal_()
@@ -113,7 +122,6 @@ class Gate:
         back.masked_fill_(act[:, f:] == 0, 0)
         for out, source in zip(self.layers(self.grad), ((act[:, :f], back), (act, g))):
             _transposed_product(*source, out)
-        self.grad.mul_(2.0**-c / CELLS / n)
 
     def adam(self, rate: Tensor):  # (2,) of `Trainer`: the learning rate and what scales the moments
         "A step of Adam with decays 0.9 and 0.99."
@@ -125,11 +133,11 @@ class Gate:
 
 
 def _transposed_product(x, y, out):
-    "x'y. One tile of a GPU would take all rows: its sum is split, which exact sums allow."
+    "x'y; on a CPU added. One tile of a GPU would take all rows: its sum is split, which exact sums allow."
     if x.is_cuda and len(x) % 64 == 0:
         parts = torch.bmm(x.unflatten(0, (64, -1)).transpose(1, 2), y.unflatten(0, (64, -1)))
         return torch.sum(parts, 0, out=out)
-    return torch.mm(x.t(), y, out=out)
+    return torch.mm(x.t(), y, out=out) if x.is_cuda else out.addmm_(x.t(), y)
 
 # %% ../../nbs/11_hedge/03_gate.ipynb #d2699eb5
 def recent_losses(
