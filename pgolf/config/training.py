@@ -113,7 +113,9 @@ class QATConfig(Section):
     weight: float = Field(0.02, ge=0, le=100, description="`lite`: weight of the penalty")
     every: int = Field(4, ge=1, description="`lite`: steps between two penalties")
     from_layer: int = Field(7, ge=0, le=255, description="`lite`: first layer that is penalised")
-    over: Literal["sum", "mean"] = Field("sum", description="`lite`: the penalties of all matrices are added, or averaged (#1894)")
+    over: Literal["sum", "mean"] = Field("sum", description="`lite`: the penalties of all matrices are added, or averaged (#1894)",
+        json_schema_extra=tried("quantize.qat",
+            trial("QAT-lite, mean of matrices", "mean", {"kind": "lite", "from_layer": 2, "every": 2}, source="#1894")))
     ramp_from: float = Field(1.0, ge=0, le=1, description="`lite`: share of the run at which the penalty begins, to grow linearly to its weight at the end (1: its weight throughout)")
 
 QAT_USES: dict[str, frozenset[str]] = {  # settings that a kind reads
