@@ -26,7 +26,7 @@ from tqdm import tqdm
 from .contexts import Hints, code_section, read_section
 from .layout import (
     DTYPES, MAX_FILE, Key, Manifest, PartEntry, SectionEntry, TensorEntry, bytes_of, check_sections, check_tensors,
-    damaged, decompress, from_raw, sections_of, to_raw)
+    compress_bytes, damaged, decompress, expand_bytes, from_raw, sections_of, to_raw)
 from ..errors import ArtifactError
 from ..model.gpt import parameter_group
 from ..quantize.formats import Stored, rebuild
@@ -105,14 +105,17 @@ class _Piece:
 
 
 def _pieces(tensors: list[TensorEntry], parts: Parts, level: int, coder: str) -> Iterator[_Piece]:
-    compress = zstandard.ZstdCompressor(level=level).compress
     for key, members in sections_of(tensors).items():
         arrays = [parts[t.name][part.name] for t, part in members]
         about = dict(zip(("group", "part", "dtype"), key))
         plain, small = None, bytes_of(members) <= SMALL
         if not (codes := coder == "ans" and _has_codes(key, arrays)) or small:
-            frame = compress(to_raw([a.numpy() for a in arrays], key[2]))
-            plain = _Piece(SectionEntry(**about, coder="zstd", size=len(frame)), lambda f=frame: f)
+            raw = to_raw([a.numpy() for a in arrays], key[2])
+            general = "zstd" if coder == "ans" else coder
+            frame = compress_bytes(raw, general, level)
+            if general != "zstd" and len(raw) > len(frame) << 15:  # longer runs than a reader believes
+                general, frame = "zstd", compress_bytes(raw, "zstd", level)
+            plain = _Piece(SectionEntry(**about, coder=general, size=len(frame)), lambda f=frame: f)
         if codes:
             hints = [_hints(t.name, part, parts) for t, part in members]
             s = code_section(arrays, hints, level)
@@ -132,7 +135,7 @@ def pack(
     qtensors: dict[str, Stored],  # of `pgolf.quantize.pipeline.quantize`
     header: dict,  # plain JSON: the configuration under "config", the tokenizer's hash, …
     level: int = 19,  # of zstd, 1 to 22
-    coder: str = "ans",  # of the codes, or `zstd`
+    coder: str = "ans",  # of the codes; or `zstd`, `lzma`, `brotli` of all sections
 ) -> bytes:
     "The artifact, same bytes for same input. Raises `ArtifactError`: header it cannot carry."
     tensors, parts = _listed(qtensors)
@@ -222,8 +225,8 @@ def open_artifact(
 def _read(s: SectionEntry, data: memoryview, members: list, parts: Parts) -> list[Tensor]:
     "The parts in a section. Raises `ArtifactError`."
     what, shapes = f"section {s.group}/{s.part}", [tuple(part.shape) for _, part in members]
-    if s.coder == "zstd":
-        return from_raw(decompress(data, bytes_of(members), what), shapes, s.dtype)
+    if s.coder != "ans":
+        return from_raw(expand_bytes(data, bytes_of(members), what, s.coder), shapes, s.dtype)
     side = decompress(data[:s.side], s.raw, what)
     hints = [_hints(t.name, part, parts) for t, part in members]
     return read_section(side, bytes(data[s.side:]), s.modes, shapes, hints)
@@ -238,7 +241,7 @@ def unpack_codes(
     for s, members in zip(manifest.sections, sections_of(manifest.tensors).values()):
         todo.append((s, payload[at:at + s.size], members))
         at += s.size
-    for s, piece, members in sorted(todo, key=lambda x: x[0].coder != "zstd"):
+    for s, piece, members in sorted(todo, key=lambda x: x[0].coder == "ans"):
         for (t, part), array in zip(members, _read(s, piece, members, parts)):
             parts[t.name][part.name] = array
     return {t.name: _tensor(t, parts[t.name]) for t in manifest.tensors}, manifest.user

@@ -9,7 +9,7 @@ __all__ = ['GAUSSIAN_TERNARY', 'weight_shapes', 'SizePlan', 'plan']
 import hashlib
 import html
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -18,7 +18,6 @@ from .layout import code_bytes, mean_largest
 from ..config.run import RunConfig
 from ..errors import ArtifactError
 from ..model.gpt import GPT, parameter_group, scoring_weights
-from ..quantize.baselines import peer_recipe
 from ..quantize.methods import chosen_method
 from ..quantize.rtn import Recipe, code_limit, entropy, gaussian_cells, recipes
 
@@ -72,19 +71,12 @@ def _finest_bits(shape: tuple[int, ...]) -> float:
 GAUSSIAN_TERNARY = 1.536  # bits of a digit: zeros below 0.612 standard deviations
 
 
-def _own_recipe(name: str, recipe: Recipe, method: str) -> Recipe:
-    "What a method with statistics makes of a tensor's recipe."
-    if method in ("gptq", "lqer", "awq"):
-        return peer_recipe(name)
-    return replace(recipe, bits=6) if method == "gradquant" else recipe
-
-
 def _fixed_bits(shape: tuple[int, ...], recipe: Recipe, coder: str) -> float:
     "Bits of a Gaussian tensor's codes at the settings' own steps."
     if recipe.kind == "packed":
         return math.prod(shape) * (1.0 if recipe.rule == "binary" else GAUSSIAN_TERNARY)
     clip = recipe.clip if recipe.rule == "sdclip" else mean_largest(shape[-1])
-    if coder == "zstd":
+    if coder != "ans":  # lzma and brotli come out near it
         return 8 * code_bytes(shape, recipe.bits, clip, "sdclip")
     limit = code_limit(recipe.bits)
     return math.prod(shape) * entropy(gaussian_cells(clip / limit, limit))
@@ -129,11 +121,11 @@ def _code_bits(groups: dict, cfg: RunConfig, made: dict[str, Recipe], method: st
     """Bits of the codes of every group: by the law, or filling the room as far as finest steps do.
 
     Raises `ArtifactError`: the steps follow from a trained network."""
-    if cfg.quant.target == "fixed":
+    if cfg.quant.target != "budget":
         if method == "waterfill":
             raise ArtifactError("quant.method=waterfill with quant.target=fixed has no size before "
                                 "training; set quant.target=budget")
-        bits = lambda n, shape: _fixed_bits(shape, _own_recipe(n, made[n], method), cfg.quant.coder)
+        bits = lambda n, shape: _fixed_bits(shape, made[n], cfg.quant.coder)
         return {g: sum(bits(n, s) for n, s in m.items()) for g, m in groups.items()}
     finest = {g: sum(map(_finest_bits, m.values())) for g, m in groups.items()}
     share = min(1.0, max(room, 0.0) / max(sum(finest.values()), 1.0))
@@ -148,7 +140,8 @@ def plan(
     from pgolf.bundle.single_file import code_size
 
     shapes = weight_shapes(cfg) if shapes is None else shapes
-    made, method = recipes(shapes, cfg.quant), chosen_method(cfg.quant, cfg.quant.calib_tokens > 0)
+    method = chosen_method(cfg.quant, cfg.quant.calib_tokens > 0)
+    made = recipes(shapes, cfg.quant, method)
     code, header, groups = code_size(cfg), _header_bytes(cfg, shapes, made, method), {}
     for n, s in sorted(shapes.items()):
         groups.setdefault((parameter_group(n), made[n].coded), {})[n] = s

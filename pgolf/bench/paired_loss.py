@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .stopwatch import BenchError
-from ..config.run import RunConfig, make_config
+from ..config.run import RunConfig, with_changes
 from ..kernels.device import compute_settings, pick_device
 from ..muon.schedule import moment_at, schedule_progress
 from ..train.objective import document_index
@@ -53,7 +53,7 @@ def _fixed(cfg, steps, seed):
     changes = {"train.iterations": steps, "train.max_seconds": 1e6, "train.seed": seed,
                "schedule.progress": "steps"}
     flat = {k: v for k, v in cfg.flat().items() if k != "preset"}
-    return make_config({**flat, **changes}, cfg.preset)
+    return with_changes(flat, changes, cfg.preset)
 
 
 def fingerprint(

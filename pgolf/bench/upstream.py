@@ -17,7 +17,7 @@ import numpy as np
 
 from .stopwatch import BenchError, Contestant, TimedRun, read_pgolf, read_upstream
 from ..config.network import ModelConfig
-from ..config.run import RunConfig, make_config
+from ..config.run import RunConfig, with_changes
 from ..data.shards import write_shard
 from ..dist.ranks import child_environment, free_port, package_folder
 from ..model.gpt import parameter_counts
@@ -146,7 +146,7 @@ def race_config(
     if cfg.average.kind in ("swa", "lawa"):
         changes["average.kind"] = "none"  # they wait for a warmdown
     flat = {k: v for k, v in cfg.flat().items() if k != "preset"}
-    return make_config({**flat, **changes}, cfg.preset)
+    return with_changes(flat, changes, cfg.preset)
 
 
 def _conditions(log_every, warmup_steps):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LATE', 'progress', 'schedule_progress', 'warmdown_share', 'decay', 'lr_multiplier', 'muon_momentum',
-           'decay_multiplier', 'sequence_length', 'Mode', 'Moment', 'moment_at', 'set_schedule', 'modes',
-           'lowest_multiplier', 'check_schedule']
+           'decay_multiplier', 'sequence_length', 'penalty_multiplier', 'Mode', 'Moment', 'moment_at', 'set_schedule',
+           'modes', 'lowest_multiplier', 'check_schedule']
 
 # %% ../../nbs/06_muon/02_schedule.ipynb #a89dbb6d
 import math
@@ -105,6 +105,15 @@ def sequence_length(
     return next((length for length, until in cfg.schedule.lengths() if frac < until), cfg.train.seq_len)
 
 # %% ../../nbs/06_muon/02_schedule.ipynb #d78b4595
+def penalty_multiplier(
+    frac: float,  # `schedule_progress`
+    cfg: RunConfig,  # cfg.qat.ramp_from
+) -> float:
+    "Factor of QAT-lite's weight: 0 up to `ramp_from`, then linearly to 1 at the end (#1894)."
+    start = cfg.qat.ramp_from
+    return 1.0 if start == 1 else min(max((frac - start) / (1 - start), 0.0), 1.0)
+
+
 LATE = ("late", "noise")  # kinds of qat that wait for the learning rate to fall
 
 
@@ -124,6 +133,7 @@ class Moment:
     looping: bool = False  # as in `Mode`
     qat: bool = False
     seq_len: int = 0
+    penalty: float = 1.0  # factor of QAT-lite's weight
 
     @property
     def mode(self) -> Mode:
@@ -141,7 +151,7 @@ def moment_at(
     return Moment(lr_mul, muon_momentum(step, cfg), decay_multiplier(frac, cfg),
                   cfg.model.loop_visits > 1 and frac >= cfg.schedule.loop_at,
                   q.kind == "ste" or q.kind in LATE and lr_mul < q.below,
-                  sequence_length(frac, cfg))
+                  sequence_length(frac, cfg), penalty_multiplier(frac, cfg))
 
 
 def set_schedule(

@@ -109,6 +109,11 @@ class CalibStats(CalibSums):
             return sum(h_NN.trace() * g_M for h_NN, g_M in parts) / whole.clamp_min(1e-300)
         return self.rows[name] / self.positions if name in self.rows else None
 
+    def count(self, name: str) -> int:
+        "Tokens that a weight's input was seen for; of a table that is only looked up, those."
+        key = self.alias.get(name, name)
+        return self.tokens.get(key) or self.tokens.get(key + INPUT, 0)
+
     def names(self) -> list[str]:
         "Weights that have a Hessian."
         seen = dict.fromkeys(n.removesuffix(INPUT) for n in self.sums)

@@ -9,11 +9,11 @@ __all__ = ['factors_of', 'lqer_factors', 'lqer', 'salient_group', 'awq_lite']
 import torch
 from torch import Tensor
 
-from .baselines import peer_recipe
+from .baselines import peer_hessian, peer_recipe
 from .calibration import CalibStats
 from .formats import LowRankCorrection
 from .gptq import factor, quantize_matrix
-from .rtn import QTensor, QuantError, code_limit, row_steps, stored_steps
+from .rtn import QTensor, QuantError, Recipe, code_limit, row_steps, stored_steps
 from .scales import OCTAVE, CTensor, exponents
 # shapes: M rows (outputs), N columns (inputs), R rank, G groups of columns
 
@@ -100,15 +100,19 @@ def awq_lite(
     name: str,
     weight: Tensor,  # (M, N)
     stats: CalibStats,
-    scale: float = 1.0,  # factor on #1855's clip
+    scale: float = 1.0,  # factor on the steps
     group: int = 64,
     finer: int = 2 * OCTAVE,  # eighths of an octave: int8 instead of int6
     damp: float = 0.01,
+    recipe: Recipe | None = None,  # width and clip; None: those of #1855
+    act_order: bool = True,  # columns by falling H_jj
+    lam: float = 0.0,  # λ of the rounding, in squared steps a bit
 ) -> CTensor:
     "Row-step GPTQ whose most salient columns have finer steps. Raises `QuantError` as GPTQ does."
-    h_NN, recipe = stats.mean(name), peer_recipe(name, scale)
-    step_M = row_steps(weight.float().cpu(), recipe.rule, recipe.clip, code_limit(recipe.bits))
+    h_NN, recipe = peer_hessian(stats, name), recipe or peer_recipe(name)
+    step_M = scale * row_steps(weight.float().cpu(), recipe.rule, recipe.clip, code_limit(recipe.bits))
     step_M = torch.where(step_M > 0, step_M, step_M.max().clamp_min(1e-12))
     middle = float(step_M.log().mean().exp())
     cols_N = (salient_group(weight, h_NN, group) * -finer).to(torch.int8).cpu()
-    return quantize_matrix(name, weight, factor(h_NN, damp), middle, cols_N, exponents(step_M / middle))
+    f = factor(h_NN, damp, act_order)
+    return quantize_matrix(name, weight, f, middle, cols_N, exponents(step_M / middle), lam)

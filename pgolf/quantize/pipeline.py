@@ -37,7 +37,7 @@ def quantize(
         raise QuantError(f"lam={lam!r} is no λ: give a positive number, 1 for the settings' own steps")
     name = chosen_method(cfg.quant, stats is not None)
     if lam is None and stats is None and name in ("rtn", "sdclip"):
-        flat, plan = prepared(weights, cfg.quant)
+        flat, plan = prepared(weights, cfg.quant, name)
         return {n: quantize_tensor(w, plan[n]) for n, w in flat.items()}
     return method_of(weights, cfg, stats)(1.0 if lam is None else lam)
 
@@ -76,7 +76,7 @@ def working_rate(
     "What the budget leaves for a coded weight; 3.5 where steps are fixed."
     coded = sum(w.numel() for n, w in weights.items() if plan[n].coded)
     floats = sum(w.numel() for w in weights.values()) - coded
-    if cfg.quant.target == "fixed" or not coded:
+    if cfg.quant.target != "budget" or not coded:
         return 3.5
     left = 8 * (cfg.budget.max_artifact_bytes - code_bytes) - 12 * floats
     return min(max(left / coded, 1.5), 6.0)
@@ -119,7 +119,7 @@ def calibrate(
 def _measured(model: GPT, data, cfg: RunConfig, stats: CalibStats, code_bytes: int) -> Calibration:
     "Sensitivities around the working rate, and the steps that share its bits."
     quant, weights = cfg.quant, scoring_weights(model.state_dict())
-    known, plan = set(stats.names()), recipes({n: w.shape for n, w in weights.items()}, quant)
+    known, plan = set(stats.names()), recipes({n: w.shape for n, w in weights.items()}, quant, "waterfill")
     names = [n for n in weights if n in known and plan[n].coded]
     options = WaterOptions(damp=quant.damp, columns=quant.columns, act_order=quant.act_order,
                            lam=quant.rate_weight * HIGH_RATE)

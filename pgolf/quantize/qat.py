@@ -144,12 +144,14 @@ class QAT:
     def after_backward(
         self,
         step: int,  # optimiser steps done before this one
+        penalty: float = 1.0,  # factor of the weight, of the schedule
     ):
         "Adds the penalty's gradient, every `every` steps."
-        if self.cfg.kind != "lite" or step % self.cfg.every:
+        if self.cfg.kind != "lite" or step % self.cfg.every or not penalty:
             return
+        weight = penalty * self.cfg.weight / (len(self.modules) if self.cfg.over == "mean" else 1)
         for m in self.modules.values():
-            w, scale = m.weight, 2 * self.cfg.weight / m.weight.numel()
+            w, scale = m.weight, 2 * weight / m.weight.numel()
             pull = scale * (w - fake_quantize(w, self.cfg.bits, self.cfg.clip))
             w.grad = pull if w.grad is None else w.grad.add_(pull)
 

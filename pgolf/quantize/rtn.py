@@ -9,6 +9,7 @@ __all__ = ['TOKEN_TABLES', 'MIXED', 'QuantError', 'need_parts', 'need_shape', 'n
 
 # %% ../../nbs/07_quantize/01_rtn.ipynb #66e41854
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,9 +166,10 @@ def row_steps(
     method: str,  # `rtn` or `sdclip`
     clip: float,  # k of SDClip
     limit: int,  # R
+    floor: float = 0.0,  # rtn: smallest |w| at which a row is clipped
 ) -> Tensor:  # (M,) float32, 0 for an all-zero row
     "Unrounded step of every row: max|w|/R, or k·std(w)/R (SDClip, #1394)."
-    largest_M = w_MN.abs().amax(-1) / limit
+    largest_M = w_MN.abs().amax(-1).clamp_min(floor) / limit
     if method == "rtn":
         return largest_M
     clip_M = clip * w_MN.std(-1, correction=min(1, w_MN.size(-1) - 1))
@@ -218,6 +220,8 @@ class Recipe:
     rule: str = ""  # rows: where the step comes from, `rtn`, `sdclip` or `percentile`; packed: `best` or `binary`
     clip: float = 0.0  # k of SDClip
     group: int = 0  # packed: columns that share a scale
+    floor: float = 0.0  # rtn, percentile: smallest |w| at which a row is clipped
+    shared: bool = False  # percentile: one quantile for all rows
 
     @property
     def coded(self) -> bool:
@@ -232,14 +236,34 @@ def mixed_bits(
     return MIXED.get(group, MIXED.get(group.split(".")[0], 6))
 
 
-def _recipe(name: str, shape: tuple[int, ...], cfg: QuantConfig) -> Recipe:
+def _width_and_clip(name: str, cfg: QuantConfig) -> tuple[int, float]:
+    "Bits and k of a tensor of its kind; a kind that says nothing is a matrix."
+    layer = re.match(r"blocks\.(\d+)\.", name)
+    own = cfg.width_of_layer(int(layer[1])) if layer else 0
+    match parameter_group(name).split(".")[0]:
+        case "embedding" | "head":
+            return cfg.embed_bits, cfg.embed_clip
+        case "attn":
+            said = cfg.attn_bits, cfg.attn_clip
+        case "mlp":
+            said = cfg.mlp_bits, cfg.mlp_clip
+        case "bigram" | "value_emb":
+            said = cfg.table_bits, cfg.table_clip
+        case _:
+            said = 0, 0.0
+    return own or said[0] or cfg.matrix_bits, said[1] or cfg.matrix_clip
+
+
+def _recipe(name: str, shape: tuple[int, ...], cfg: QuantConfig, method: str) -> Recipe:
     size, group, table = math.prod(shape), parameter_group(name), name in TOKEN_TABLES
+    if cfg.gate_bits and size and len(shape) == 2 and name.endswith("attn.gate.w"):
+        return Recipe("rows", cfg.gate_bits, "rtn")  # of any size (#1736)
     if len(shape) < 2 or size == 0 or size <= cfg.keep_float_numel:
         return Recipe("float")
-    bits, clip = (cfg.embed_bits, cfg.embed_clip) if table else (cfg.matrix_bits, cfg.matrix_clip)
-    match cfg.method:
+    bits, clip = _width_and_clip(name, cfg)
+    match method:
         case "ternary" | "binary" if not table:
-            return Recipe("packed", 2, "binary" if cfg.method == "binary" else "best", group=cfg.group_size)
+            return Recipe("packed", 2, "binary" if method == "binary" else "best", group=cfg.group_size)
         case "moonshot" if group.startswith("mlp."):
             return Recipe("packed", 2, "best", group=cfg.group_size)
         case "moonshot":
@@ -249,16 +273,18 @@ def _recipe(name: str, shape: tuple[int, ...], cfg: QuantConfig) -> Recipe:
         case "gradquant":
             return Recipe("rows", bits, "rtn")  # widths follow from the gradients
         case "rtn" | "percentile":
-            return Recipe("rows", bits, cfg.method)
+            return Recipe("rows", bits, method, floor=cfg.clip_floor, shared=cfg.clip_search == "tensor")
     return Recipe("rows", bits, "sdclip", clip)
 
 
 def recipes(
     shapes: dict[str, tuple[int, ...]],  # of a state dict
     cfg: QuantConfig,
+    method: str = "",  # what `auto` is; empty: its fallback
 ) -> dict[str, Recipe]:  # same names, same order
     "The recipe of every tensor, from names and shapes alone."
-    return {name: _recipe(name, tuple(shape), cfg) for name, shape in shapes.items()}
+    method = method or (cfg.fallback if cfg.method == "auto" else cfg.method)
+    return {name: _recipe(name, tuple(shape), cfg, method) for name, shape in shapes.items()}
 
 # %% ../../nbs/07_quantize/01_rtn.ipynb #0e5527e1
 def checked(
@@ -282,10 +308,11 @@ def checked(
 def prepared(
     weights: dict[str, Tensor],  # a state dict
     cfg: QuantConfig,
+    method: str = "",  # what `auto` is; empty: its fallback
 ) -> tuple[dict[str, Tensor], dict[str, Recipe]]:
     "Every weight `checked` once, and every tensor's recipe. Raises `QuantError` naming a bad weight."
     flat = {name: checked(name, w) for name, w in weights.items()}
-    return flat, recipes({name: w.shape for name, w in flat.items()}, cfg)
+    return flat, recipes({name: w.shape for name, w in flat.items()}, cfg, method)
 
 
 def float_tensor(
@@ -303,5 +330,5 @@ def quantize_tensor(
     "One tensor by its recipe."
     if not recipe.coded:
         return float_tensor(weight)
-    step_M = row_steps(weight.flatten(0, -2), recipe.rule, recipe.clip, code_limit(recipe.bits))
+    step_M = row_steps(weight.flatten(0, -2), recipe.rule, recipe.clip, code_limit(recipe.bits), recipe.floor)
     return round_rows(weight, stored_steps(step_M), recipe.bits)

@@ -71,7 +71,7 @@ def make_stack(
         rows.append(row_exponents(g_M, o.reach) if o.by_rows else None)
         cols.append(column_exponents(f, o.columns, stats.hessian(name)))
         level = g_M.log().mean() if o.by_rows else g_M.mean().log()
-        visits = stats.tokens[stats.alias.get(name, name)] / max(stats.positions, 1) or 1.0
+        visits = stats.count(name) / max(stats.positions, 1) or 1.0
         units.append(math.exp(f.diagonal().log().mean() - level / 2) * visits ** -0.5)
     join = lambda parts: None if parts[0] is None else torch.stack(parts)
     w_BMN = torch.stack([weights[n].detach().float() for n in names]).to(factors[0].upper.device)

@@ -64,6 +64,8 @@ def check_identity(
 ):
     "Raises `TrainError` that lists what differs."
     missing = "not there"
+    before = {k: list(v) if isinstance(v, tuple) else v for k, v in RunConfig().flat().items()}
+    old = {k: before[k] for k in new if k in before and k != "preset"} | old  # what an earlier version could not say was at its default
     other = [f"{k}: {old.get(k, missing)} → {new.get(k, missing)}" for k in {**old, **new}
              if old.get(k, missing) != new.get(k, missing)]
     if other:

@@ -108,7 +108,7 @@ class Stepper:
         with self.qat.shown() if self.qat is not None else nullcontext():
             nll = self.gradients()
         if self.qat is not None:
-            self.qat.after_backward(self.steps)  # the same on every rank, so the mean keeps it
+            self.qat.after_backward(self.steps, moment.penalty)  # the same on every rank, so the mean keeps it
         update(self.model, self.optimizers, self.cfg.optim.grad_clip_norm, self.ranks)
         self.steps += 1
         if self.average is not None:
