@@ -94,7 +94,7 @@ SOTA_1855 = {
     **_in("optim", matrix_lr=0.026, muon_momentum=0.97, beta2=0.99, newton_schulz="polar_express"),
     **_in("schedule", warmdown_frac=0.85, min_lr=0.1, loop_at=0.35),
     **_in("average", kind="ema", ema_decay=0.9965),
-    **_in("train", doc_attention=True, **FAST), **_in("score", doc_attention=True),
+    **_in("train", doc_attention=True, **FAST | dict(micro_tokens=98_304), row_tokens=98_304), **_in("score", doc_attention=True),
     **_in("ttt", kind="phased", rank=80, alpha=144.0, chunk=48, lr=1e-4, weight_decay=0.5,
           targets=("c_q", "c_k", "c_v", "attn", "mlp", "head"),
           phases=3, phase_docs=2500, stream_lr=0.001, stream_epochs=1, warm="mean", warm_lanes=8, block_docs=512,
@@ -133,6 +133,7 @@ def _twin(full: dict[str, Any]) -> dict[str, Any]:
               rope_train_len=64, value_embed_dim=16, value_embed_layers=(2, 3),
               loop_first=1, loop_last=2, parallel_from=3),
         **_in("average", ema_decay=0.9, every=2), **_in("qat", from_layer=2),
+        **_in("train", row_tokens=256),
         **_in("ttt", rank=4, alpha=8.0 if full.get("ttt.alpha", 0) > full.get("ttt.rank", 1) else 0.5, chunk=64, phase_docs=6,
               warm_lanes=2, block_docs=4, docs=4, stream_chunk=1024, stream_seqs=8),
     }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['YARN_TURNS', 'Rotary', 'ntk_frequencies', 'yarn_frequencies', 'yarn_sharpness', 'document_mask', 'block_mask',
-           'attention_mask', 'DocStarts', 'document_starts', 'count_pieces', 'take_rows', 'row_mask']
+           'attention_mask', 'DocStarts', 'piece_index', 'document_starts', 'count_pieces', 'take_rows', 'row_mask']
 
 # %% ../../nbs/05_model/02_positions.ipynb #4db0e66a
 # Shapes: B sequences, T positions, R positions asked for, H heads, h head_dim, M rotating pairs, D any width, N = B·T rows.
@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from ..data.loader import piece_starts
 
 # %% ../../nbs/05_model/02_positions.ipynb #23b54791
 class Rotary(nn.Module):
@@ -145,26 +147,40 @@ class DocStarts(NamedTuple):
     pieces: Tensor | None = None  # () int64 on the CPU, how many are real; None: nobody counted
 
 
+def piece_index(
+    tokens: Tensor,  # (B, T) integer ids
+    bos: int,  # the id that starts a document
+    cut: int,  # tokens of a piece at the most, from the document's start
+) -> Tensor:  # (B, T) int64
+    "How many pieces of documents have begun in the row up to each token."
+    first_BT, place_T = tokens == bos, torch.arange(tokens.size(1), device=tokens.device)
+    since_BT = place_T - torch.where(first_BT, place_T, 0).cummax(1).values  # a row begins a piece
+    return (since_BT % cut == 0).cumsum(1)
+
+
 def document_starts(
     tokens: Tensor,  # (B, T) integer ids
     bos: int,  # the id that starts a document
     most: int,  # at least the documents and pieces of documents in the batch
     pieces: Tensor | None = None,  # of `count_pieces`
+    cut: int = 0,  # tokens of a piece at the most (0: documents stay whole)
 ) -> DocStarts:
     "Where the documents of a batch begin. Every row begins one."
-    first_N = F.pad(tokens[:, 1:] == bos, (1, 0), value=True).flatten()
+    index = (tokens == bos).cumsum(1) if not cut else piece_index(tokens, bos, cut)
+    first_N = F.pad(tokens[:, 1:] == bos if not cut else index.diff(dim=1) > 0, (1, 0), value=True).flatten()
     place_N, end = torch.arange(len(first_N), device=tokens.device), len(first_N)
     starts = torch.where(first_N, place_N, end).sort().values[:most]
     starts = F.pad(starts, (0, most + 1 - len(starts)), value=end).int()
-    return DocStarts((tokens == bos).cumsum(1), starts, pieces)
+    return DocStarts(index, starts, pieces)
 
 
 def count_pieces(
     tokens: np.ndarray,  # (B, T) ids
     bos: int,
+    cut: int = 0,  # tokens of a piece at the most (0: documents stay whole)
 ) -> Tensor:  # () int64 on the CPU
     "Documents and pieces of documents in a batch: every row begins one."
-    return torch.tensor(len(tokens) + int((tokens[:, 1:] == bos).sum()))
+    return torch.tensor(int(piece_starts(tokens, bos, cut).sum()))
 
 # %% ../../nbs/05_model/02_positions.ipynb #905ee2bb
 def take_rows(
