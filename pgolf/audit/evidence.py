@@ -362,7 +362,7 @@ def _trained_on(train, stream: int) -> int:
 def _log_lines(s: Mapping, run) -> Iterable[str]:
     "Steps, tokens and seconds beside the last line of the log."
     try:
-        lines, batch, width = run.metrics, run.config.train.batch_tokens, run.config.train.seq_len
+        lines, batch, width = run.metrics, run.config.train.batch_tokens, run.config.train.row_length()
         last, seconds = lines[-1], float(lines[-1]["seconds"])
     except (PgolfError, OSError, LookupError, TypeError, ValueError) as e:
         yield f"metrics.jsonl has no last line to compare with ({type(e).__name__}: {e})"

@@ -60,7 +60,8 @@ SWIGLU_LORA_TTT = {
     **_in("optim", untrained=("smear.gate",)),  # no optimiser of the script has it; and MUON_WD=0.04 is a variable that it never reads
     **_in("schedule", warmdown_iters=3000),
     **_in("average", kind="swa", every=200, below=1.0),
-    **_in("ttt", kind="lora", rank=8, alpha=8.0, chunk=256, targets=("c_q", "c_v", "head"), lr=0.01, beta1=0.9, beta2=0.95),
+    **_in("ttt", kind="lora", rank=8, alpha=1.0, chunk=256, context=0, targets=("c_q", "c_v"), a_std=0.01, b_std=0.001,
+          lr=0.05, beta1=0.9, beta2=0.999, eps=1e-8),
     **_in("quant", fallback="rtn", matrix_bits=6, mlp_bits=5, embed_bits=8, **FITTED),
     **_in("mix", gate_chunk=2048),
 }
@@ -82,6 +83,8 @@ RECUR_AB = {
     **_in("model", qk_gain_init=5.25, parallel="residual", parallel_from=7, recur="ab", loop_skips="layers", layer_scale=True),
     **_in("optim", matrix_lr=0.022, muon_momentum=0.99),
     **_in("schedule", warmdown_frac=0.72, loop_at=0.42),
+    **_in("ttt", kind="sgd", stream_chunk=32_768, stream_lr=0.005, stream_zero=True, stream_epochs=3, stream_momentum=0.9, stream_clip=1.0,
+          stream_seqs=16),  # a chunk is one step
     **_in("qat", kind="lite", bits=6, clip=12.85, weight=0.02, every=4, from_layer=7, over="mean", ramp_from=0.55),
     **_in("quant", matrix_bits=6, matrix_clip=12.85, embed_bits=8, embed_clip=20.0, **FITTED),
 }
@@ -92,10 +95,11 @@ SOTA_1855 = {
     **_in("optim", matrix_lr=0.026, muon_momentum=0.97, beta2=0.99, newton_schulz="polar_express"),
     **_in("schedule", warmdown_frac=0.85, min_lr=0.1, loop_at=0.35),
     **_in("average", kind="ema", ema_decay=0.9965),
-    **_in("train", doc_attention=True, **FAST), **_in("score", doc_attention=True),
+    **_in("train", doc_attention=True, **FAST | dict(micro_tokens=98_304), row_tokens=98_304), **_in("score", doc_attention=True),
     **_in("ttt", kind="phased", rank=80, alpha=144.0, chunk=48, lr=1e-4, weight_decay=0.5,
           targets=("c_q", "c_k", "c_v", "attn", "mlp", "head"),
-          phases=3, phase_docs=2500, stream_lr=0.001, stream_epochs=1),
+          phases=3, phase_docs=2500, stream_lr=0.001, stream_epochs=1, warm="mean", warm_lanes=8, block_docs=512,
+          docs=32),
     **_in("quant", matrix_bits=6, matrix_clip=12.85, attn_clip=13.0, mlp_clip=11.5, embed_bits=7, embed_clip=14.0, **FITTED),
 }
 
@@ -130,7 +134,9 @@ def _twin(full: dict[str, Any]) -> dict[str, Any]:
               rope_train_len=64, value_embed_dim=16, value_embed_layers=(2, 3),
               loop_first=1, loop_last=2, parallel_from=3),
         **_in("average", ema_decay=0.9, every=2), **_in("qat", from_layer=2),
-        **_in("ttt", rank=4, alpha=8.0, chunk=64, phase_docs=6),
+        **_in("train", row_tokens=256),
+        **_in("ttt", rank=4, alpha=8.0 if full.get("ttt.alpha", 0) > full.get("ttt.rank", 1) else 0.5, chunk=64, phase_docs=6,
+              warm_lanes=2, block_docs=4, docs=4, stream_chunk=1024, stream_seqs=8),
     }
     used = {key: value for key, value in small.items() if full.get(key)}  # what is off stays off
     plain = _in("quant", target="fixed", calib_tokens=0)  # a twin is far below any budget

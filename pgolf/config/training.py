@@ -141,6 +141,7 @@ class TrainConfig(Section):
     batch_tokens: int = Field(524_288, ge=2, description="tokens of one optimiser step, whatever the number of GPUs")
     micro_tokens: int = Field(65_536, ge=2, description="tokens of one forward and backward on one device; the rest is gradient accumulation")
     seq_len: int = Field(1024, ge=2, le=1 << 20, description="tokens of one training sequence")
+    row_tokens: int = Field(0, ge=0, le=1 << 24, description="with doc_attention: tokens of a row at the most, a divisor of micro_tokens, in which documents are cut every seq_len tokens from their own start, as #1855 does (0: rows are windows of seq_len, which cut documents wherever they end)")
     max_seconds: float = Field(600.0, gt=0, description="training time, compilation and warm-up steps excluded")
     iterations: int = Field(20_000, ge=1, description="steps at the most")
     seed: int = Field(1337, ge=0, lt=1 << 63, description="of weights and data order")
@@ -179,3 +180,10 @@ class TrainConfig(Section):
         if self.reserve_seconds != "auto" and not 0 <= self.reserve_seconds < float("inf"):
             raise ValueError(f"train.reserve_seconds={self.reserve_seconds} is no time; give seconds of 0 or more, or auto")
         return self
+
+    def row_length(self) -> int:
+        "Tokens of a row of the loader: a sequence, or with `row_tokens` as many sequences as divide a micro-batch."
+        most = self.row_tokens // self.seq_len if self.doc_attention else 1
+        rows = self.micro_tokens // self.seq_len
+        return self.seq_len * next(n for n in range(min(rows, max(1, most)), 0, -1) if rows % n == 0)
+

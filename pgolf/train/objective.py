@@ -18,7 +18,7 @@ from ..model.compile import use_kernels
 from ..model.gpt import GPT
 from ..model.layers import rms
 from ..model.mtp import mtp_loss
-from ..model.positions import DocStarts, count_pieces, document_starts
+from ..model.positions import DocStarts, count_pieces, document_starts, piece_index
 
 # %% ../../nbs/15_train/01_objective.ipynb #fe70f1cd
 def document_index(
@@ -47,6 +47,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.difficulty = model, cfg.train.difficulty
         self.doc_attention, self.bos_id = cfg.train.doc_attention, cfg.model.bos_id
+        self.piece = cfg.train.seq_len if cfg.train.row_length() > cfg.train.seq_len else 0  # a row of one sequence needs no cut
         attention = training_attention(cfg, next(model.parameters()).device)
         use_kernels(model, cfg.train.kernels, cfg.train.fp8, attention, bool(self.difficulty))  # until training is finished
         self.packs = self.doc_attention and model.kernels.attention in FORMS
@@ -56,15 +57,15 @@ class Objective(nn.Module):
         tokens: np.ndarray,  # (B, T) inputs of a micro-batch, before they go to the device
     ) -> Tensor | None:  # () on the CPU; None: nobody asks
         "How many documents the kernel of variable length will find."
-        return count_pieces(tokens, self.bos_id) if self.packs else None
+        return count_pieces(tokens, self.bos_id, self.piece) if self.packs else None
 
     def documents(self, tokens: Tensor, pieces: Tensor | None) -> Tensor | DocStarts | None:
         "Which document each token belongs to, in the form that the attention kernel takes."
         if not self.doc_attention:
             return None
         if pieces is None or not self.packs:
-            return document_index(tokens, self.bos_id)
-        return document_starts(tokens, self.bos_id, tokens.numel(), pieces)
+            return piece_index(tokens, self.bos_id, self.piece) if self.piece else document_index(tokens, self.bos_id)
+        return document_starts(tokens, self.bos_id, tokens.numel(), pieces, self.piece)
 
     def next_token(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # () and ()
         "Mean nll of the next token, with weights and without, from the output of the blocks."

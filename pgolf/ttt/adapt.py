@@ -27,7 +27,7 @@ from ..model.gpt import GPT
 from ..score.sliding import stretched
 from ..score.windows import lay_windows
 from .doc_lora import DocLearner, batch_rows, chunk_at, document_spans, logit_stats, only_learns, run_block
-from .dynamic_eval import StreamLearner, borrowed, run_stream
+from .dynamic_eval import StreamLearner, borrowed, cosine_chunks, run_stream
 from .score_first import ScoreFirst, TTTError
 
 # %% ../../nbs/13_ttt/04_adapt.ipynb #c9bc0472
@@ -49,8 +49,9 @@ def learn_phase(
     "One round: pieces of a text under a cosine, with a fresh optimiser."
     size, n = learner.cfg.ttt.stream_chunk, len(text) - 1
     learner.restart()
+    whole = cosine_chunks(-(-n // size), learner.cfg)
     for i, at in enumerate(range(0, n, size)):
-        rate = learner.cfg.ttt.stream_lr * 0.5 * (1 + np.cos(np.pi * i / -(-n // size)))
+        rate = learner.cfg.ttt.stream_lr * 0.5 * (1 + np.cos(np.pi * i / whole))
         if not learner.given_up:
             learner.check(learner.learn_text(text[at:at + size + 1], rate, learner.cfg.ttt.stream_epochs))
 
@@ -138,14 +139,20 @@ def _documents(model, cfg, state, tokens, spans, shard, more, bar):
     if more["stats"]:
         _warm_up(model, cfg, more["stats"])
     start_up, turn, size = time.perf_counter() - begin, 0, cfg.ttt.block_docs
+    warm, lanes = cfg.ttt.warm != "off", cfg.ttt.warm_lanes
     for first, last in zip([0, *ends], [*ends, len(spans)]):
+        before = {}  # lane -> its last finished block; a round of SGD ends them all
         for i in range(first, last, size):
             block = spans[i:min(i + size, last)]
-            if turn % shard[1] == shard[0]:
+            lane = turn % lanes if warm else turn  # a rank takes whole lanes, so that nothing has to be sent
+            lo, hi = int(block[0, 0]), int(block[-1, 1])
+            if lane % shard[1] == shard[0]:
                 with only_learns(model):
-                    run_block(state, block, learner, bar)
+                    run_block(state, block, learner, bar, before.get(lane))
+                if warm:
+                    before[lane] = lo, hi, learner.warm()
             else:
-                state.elsewhere(int(block[0, 0]), int(block[-1, 1]))
+                state.elsewhere(lo, hi)
             turn += 1
         if last in ends:
             with only_learns(model, set(slow.weights)):

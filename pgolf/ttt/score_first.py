@@ -215,8 +215,28 @@ class ScoreFirst:
             raise TTTError(f"target {lo} comes before target {lo - 1} of the same document is "
                            "scored; go through a document from its start")
 
+    def carry(
+        self,
+        lo: int,
+        hi: int,  # targets [lo, hi) of finished documents
+        onto: int,  # first target of a later document, which no one has scored
+        learn: Callable[[], Any],  # hands on what was learned from them
+    ):
+        "Hands what was learned from finished documents on to later ones."
+        self._open()
+        if not 0 <= lo < hi <= onto < len(self._scored) or not self._begins[hi] or not self._begins[onto]:
+            raise TTTError(f"what was learned from targets {lo} to {hi - 1} cannot be handed on to target {onto}; give whole documents, and the start "
+                           "of a later one")
+        if not self._scored[lo:hi].all() or self._scored[onto]:
+            raise TTTError(f"targets {lo} to {hi - 1} are not all scored yet, or target {onto} is; only finished documents hand on what they learned, "
+                           "to documents that have not begun")
+        self._claimed(learn)
+        self._last = None  # an update of the old document would reach the new one
+        self._learning(lambda _: learn(), None)
+
     def trace(self) -> list[tuple[str, int, int]]:
-        "Scores and updates in the order of the stream: documents between two recalls are independent."
+        """Scores and updates in the order of the stream: between two recalls a document depends on itself,
+        and by `carry` on earlier ones."""
         out, part = [], []
         for event in [*self._events, ("recall", 0, 0)]:
             if event[0] != "recall":
