@@ -237,14 +237,15 @@ def audit_run(
     device: torch.device | str | None = None,  # None: what the artifact's configuration picks
     segment: int = 0,  # leading targets that rules 1–5 are asked about; 0: 4 windows, ≥ 2048
     positions: int = 16_384,  # of these, targets whose distribution is asked for
-    flips: int = 24,  # texts in which a target is replaced
-    drawn: int = 8192,  # tokens drawn at random; few, as the code that is asked is the package's own
+    flips: int | None = None,  # texts in which a target is replaced; few, as the code that is asked is the package's own
+    drawn: int | None = None,  # tokens drawn at random; None: 4,096, and half as many where a text is a pass of test-time training
     sealed: bool = True,  # re-score the whole text in a fresh process
 ) -> AuditReport:
     "All nine rules. Raises `RunError`, `ArtifactError`, `DataError`, `AuditError` on bad files."
     artifact = read_artifact(run.artifact)
     predictor, cfg = predictor_of(artifact, device, data.tokenizer.bos)
-    base, x = getattr(predictor, "base", predictor), as_ids(data.val)
+    base, x, slow = getattr(predictor, "base", predictor), as_ids(data.val), cfg.ttt.kind != "none"
+    flips, drawn = (6 if slow else 16) if flips is None else flips, (2048 if slow else 4096) if drawn is None else drawn
     scores = _saved_scores(run, x, base is not predictor)
     nonce = draw_nonce()  # the artifact has been read, and its hash goes into every choice
     rng = generator(hashlib.sha256(artifact).digest() + nonce)
