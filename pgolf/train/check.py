@@ -100,7 +100,7 @@ def attempt(
     except PgolfError as e:
         return [Line(name, "–", str(e), True)]
 
-# %% ../../nbs/15_train/14_check.ipynb #81b70485
+# %% ../../nbs/15_train/14_check.ipynb #ea7a048f
 CORE = ("numpy", "sentencepiece", "zstandard", "pydantic", "safetensors", "constriction", "scipy", "pandas", "python_minifier", "papermill", "filelock")
 
 
@@ -112,7 +112,7 @@ def installed(name: str) -> bool:
 def _wanted(cfg: RunConfig) -> Iterator[tuple[str, bool, bool, str]]:  # name, there, only needed where the GPU is, what to do
     t, gpu = cfg.train, cfg.train.device == "cuda" or cfg.train.device == "auto" and torch.cuda.is_available()
     if gpu:
-        yield "GPU", torch.cuda.is_available(), True, "run on a machine with a CUDA GPU, or override train.device=cpu (slow)"
+        yield "GPU", torch.cuda.is_available(), True, "take a machine with a CUDA GPU, or override train.device=cpu (slow)"
         if t.kernels != "off" or uses_compile(cfg, torch.device("cuda")):
             yield "Triton", installed("triton"), True, "pip install triton"
     elif uses_compile(cfg, torch.device("cpu")):
@@ -132,7 +132,7 @@ def installed_lines(cfg: RunConfig) -> list[Line]:
     lines = [Line("core packages", f"{len(CORE) - len(gone)} of {len(CORE)} there", f"{gone[0]} is missing; pip install pgolf again" if gone else "", bool(gone))]
     for name, there, on_gpu, todo in _wanted(cfg):
         must = not there and not (on_gpu and not here)
-        say = "" if there else f"{name} is missing: {todo}" if must else f"not on this machine; where the run is: {todo}"
+        say = "" if there else f"{name} is missing: {todo}" if must else f"not on this machine, and the check does without; for the run: {todo}"
         lines.append(Line(name, "there" if there else "missing", say, must))
     if cfg.train.device != "cpu" and cfg.train.attention == "auto" and not has_flash4():
         lines.append(Line("FlashAttention-4", "missing", "optional: train.attention=auto takes it on a GPU where it is faster; pip install flash-attn-4"))
@@ -298,7 +298,7 @@ def pass_lines(cfg: RunConfig, done: Pass, device: torch.device) -> list[Line]:
             Line("gradients", f"{len(done.silent) or 'none'} missing",
                  f"{done.silent[0]} gets no gradient; train it, or name it in optim.untrained" if done.silent else "", bool(done.silent))]
 
-# %% ../../nbs/15_train/14_check.ipynb #cf1e7cae
+# %% ../../nbs/15_train/14_check.ipynb #116ed70f
 GPU_FLOPS = 225e12  # operations/s that a GPU of a track is taken to reach
 LEAST_BITS = 1.0  # of a weight: nothing but signs
 
@@ -395,7 +395,7 @@ def corpus_lines(cfg: RunConfig, steps: int) -> list[Line]:
     "Tokens of the run, and epochs where the corpus is at hand. Raises `DataError`."
     name, seen = cfg.data.corpus, steps * cfg.train.batch_tokens
     if name.startswith("fineweb-sp") and name != f"fineweb-sp{cfg.model.vocab_size}":
-        raise DataError(f"data.corpus={name} has another vocabulary than model.vocab_size={cfg.model.vocab_size}; write data.corpus=fineweb-sp{cfg.model.vocab_size}, or change the model")
+        raise DataError(f"{name} has {name.removeprefix('fineweb-sp')} pieces and model.vocab_size={cfg.model.vocab_size}; write model.vocab_size={name.removeprefix('fineweb-sp')}, or choose another corpus")
     tokens = cached_tokens(cfg)
     if tokens is None:
         return [Line("corpus", f"{name} is not in the cache", f"the run trains on {seen:,} tokens; {_fetch(cfg)} prepares it")]
