@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'PACKAGES', 'SKIP', 'CAP', 'SHARE', 'MERGE', 'VAL_AIM', 'VAL_LONGEST', 'prose', 'docstrings', 'package_root',
-           'build_pydocs', 'split_docs', 'write_jsonl', 'pydocs']
+           'build_pydocs', 'split_docs', 'write_jsonl', 'pydocs_files', 'pydocs']
 
 # %% ../../nbs/02_data/02_pydocs.ipynb #bd5b3bb7
 import ast
@@ -216,13 +216,21 @@ def write_jsonl(path: Path, docs) -> None:
     os.replace(part, path)
 
 
+def pydocs_files(
+    cache_dir: str | Path,
+) -> tuple[Path, Path]:  # train.jsonl, val.jsonl
+    "Where the embedded corpus of the installed versions is, or will be."
+    key = hashlib.sha256(json.dumps(_versions(), sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(cache_dir).expanduser() / f"pydocs-{key}"
+    return folder / "train.jsonl", folder / "val.jsonl"
+
+
 def pydocs(
     cache_dir: str | Path,  # kept here between runs, one folder for each set of versions
 ) -> tuple[Path, Path]:  # train.jsonl, val.jsonl
     "The embedded corpus: built once for the installed versions, then read from the cache."
-    key = hashlib.sha256(json.dumps(_versions(), sort_keys=True).encode()).hexdigest()[:16]
-    folder = Path(cache_dir).expanduser() / f"pydocs-{key}"
-    files = folder / "train.jsonl", folder / "val.jsonl"
+    files = pydocs_files(cache_dir)
+    folder = files[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not all(f.exists() for f in files):

@@ -13,4 +13,5 @@ __getattr__, __dir__ = lazy("pgolf.train", {
     "loop": ["train"],
     "resume": ["TrainResult"],
     "logs": ["TrainError"],
+    "check": ["preflight"],
 })
