@@ -16,7 +16,8 @@ from ..data.scores import Scores
 from .bayes import bayes_alpha, make_buckets
 from .gate import chunk_ends, online_gate
 from .weights import HedgeError, entropy_alpha, hedge
-from ..ngram.discounting import backoff, backoff_orders
+from ..ngram.counts import NgramError
+from ..ngram.discounting import backoff_orders
 from ..ngram.portable import portable_exp, portable_log
 
 # %% ../../nbs/11_hedge/04_mixing.ipynb #99be06ea
@@ -134,7 +135,8 @@ def _unlearned(s, nll, losses, names, weights, order, keep):
 def _by_entropy(s, cfg, keep):
     "One α for each position, by the network's entropy and the longest match."
     p = portable_exp(-s.nll)
-    table = backoff(s.tokens, p, range(2, cfg.max_order + 1), cfg.discount, None, s.first)
+    for table in backoff_orders(s.tokens, p, range(2, cfg.max_order + 1), cfg.discount, None, s.first, reach=False):
+        pass  # one object, updated in place: the last order's is left
     alpha = entropy_alpha(s.entropy, table.order, 2, cfg.alpha_base, cfg.alpha_span, cfg.alpha_scale, cfg.alpha_centre,
                           cfg.alpha_slope)
     alpha = torch.where(table.order > 1, alpha, 0.0)  # without a match the back-off is the network
@@ -146,8 +148,10 @@ def _by_entropy(s, cfg, keep):
     return _unlearned(s, nll, losses, names, shares, table.order, keep)
 
 
-def _network(s, cfg, keep):
+def _network(s, keep):
     "The network alone: nothing is counted."
+    if not len(s.nll):
+        raise NgramError("a stream of one token has nothing to predict; give two tokens or more")
     ones = torch.ones_like(s.nll)[:, None]
     return _unlearned(s, s.nll, {"network": s.nll}, ["network"], ones, torch.ones_like(s.tokens, dtype=torch.int8), keep)
 
@@ -162,8 +166,12 @@ def make_mixture(
     s = scores.to(device or scores.tokens.device)
     if not bool((torch.isfinite(s.nll) & torch.isfinite(s.entropy)).all()):
         raise HedgeError("nll and entropy of the network must be finite at every target; score again")
-    make = {"gate": _gated, "alpha": _by_entropy, "none": _network}[cfg.kind]
-    nll, *parts = make(s, cfg, keep)
+    if cfg.kind == "gate":
+        nll, *parts = _gated(s, cfg, keep)
+    elif cfg.kind == "alpha":
+        nll, *parts = _by_entropy(s, cfg, keep)
+    else:
+        nll, *parts = _network(s, keep)
     return Mixture(replace(scores, nll=nll.to(scores.nll.device)), *parts)
 
 
