@@ -7,7 +7,6 @@ __all__ = ['KEPT', 'as_ids', 'NeuralPredictor', 'TTTPredictor', 'scoring_predict
            'RowTables', 'NgramPredictor', 'MixPredictor']
 
 # %% ../../nbs/14_audit/01_predictors.ipynb #51504bb4
-import math
 from collections import OrderedDict
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..config.run import RunConfig
 from ..data.scores import Scores
 from ..hedge.gate import chunk_ends
 from ..hedge.mixing import make_mixture, mix
+from ..hedge.weights import entropy_alpha
 from ..model.gpt import GPT
 from ..ngram.counts import check_orders
 from ..ngram.discounting import backoff, check_discount, discounted, document_index, literal_rows
@@ -412,15 +412,15 @@ class MixPredictor(OnBase):
         return m.names, *m.weights.at(t)
 
     def _alpha(self, x, t):
-        "The back-off's share at t, by its formula: entropy of the network, and the longest context that occurred before."
+        "The back-off's share at t: from the entropy of the network, and the longest context that a search finds before."
         cfg, seen = self.mix, x[:t + 1]
         matched = [n for n in range(2, min(cfg.max_order, t + 1) + 1)
                    if (np.lib.stride_tricks.sliding_window_view(seen[:t], n - 1) == seen[t - n + 2:]).all(1).any()]
         if not matched:
             return 0.0
-        entropy = float(self.gathered(x).entropy[t])
-        z = cfg.alpha_scale * (entropy - (cfg.alpha_centre - cfg.alpha_slope * (max(matched) - 2)))
-        return cfg.alpha_base + cfg.alpha_span / (1 + math.exp(-min(max(z, -100), 100)))
+        # to the bit what the pass over the text gives: an audit compares the two without a tolerance
+        return float(entropy_alpha(self.gathered(x).entropy[t], torch.tensor(max(matched)), 2, cfg.alpha_base, cfg.alpha_span,
+                                   cfg.alpha_scale, cfg.alpha_centre, cfg.alpha_slope))
 
     def _rows(self, x, t, row):
         "Name of every expert → (V,)."
