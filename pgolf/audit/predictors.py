@@ -18,6 +18,7 @@ from ..config.run import RunConfig
 from ..data.scores import Scores
 from ..hedge.gate import chunk_ends
 from ..hedge.mixing import make_mixture, mix
+from ..hedge.weights import entropy_alpha
 from ..model.gpt import GPT
 from ..ngram.counts import check_orders
 from ..ngram.discounting import backoff, check_discount, discounted, document_index, literal_rows
@@ -370,17 +371,16 @@ class NgramPredictor(OnBase):
 # %% ../../nbs/14_audit/01_predictors.ipynb #9887d8f6
 class MixPredictor(OnBase):
     "The mixture `pgolf.hedge.mixing.mix` over a base predictor."
-    single = True
-
     def __init__(
         self,
         base,  # a predictor with `scores`
-        mix: MixConfig = MixConfig(),  # orders, discounts, grid, gate
+        mix: MixConfig = MixConfig(),  # kind, orders, discounts, grid, gate, α
         bos: int | None = None,  # id that starts a document; None: one document
         device=None,  # where counts and gate are computed; None: the CPU
     ):
         super().__init__(base, bos)
         self.mix, self.device = mix, device or "cpu"
+        self.single = mix.kind == "gate"  # its experts' losses are a table in float32
 
     def _over(self, base):
         return type(self)(base, self.mix, self.bos, self.device)
@@ -396,18 +396,31 @@ class MixPredictor(OnBase):
 
     def edges(self, length: int) -> np.ndarray:
         "The base's, and where the gate's chunks begin and end."
+        if self.mix.kind != "gate":
+            return self.base.edges(length)
         ends = np.array(chunk_ends(length, self.mix.gate_chunk))
         return np.concatenate([self.base.edges(length), ends - 1, ends[:-1]])
 
     def weights(self, x, t: int):
-        "Names of the gate's experts, and the weights of bucket, gate and last Hedge at t."
+        "Names of the experts, and the weights of bucket, gate and last Hedge at t (None: the kind has none)."
         x, s = as_ids(x).copy(), self.gathered(x)
         x[t + 1:] = 0 if self.bos != 0 else 1
         nll, entropy = s.nll.clone(), s.entropy.clone()
         nll[t:], entropy[t + 1:] = 1.0, 1.0
         blank = stream_scores(x, nll, entropy, self.bos)
         m = make_mixture(blank, self.mix, self.device, keep=True)
-        return m.names, *(w[t].cpu().numpy() for w in (m.weights.posterior, m.weights.gate, m.weights.last))
+        return m.names, *m.weights.at(t)
+
+    def _alpha(self, x, t):
+        "The back-off's share at t: from the entropy of the network, and the longest context that a search finds before."
+        cfg, seen = self.mix, x[:t + 1]
+        matched = [n for n in range(2, min(cfg.max_order, t + 1) + 1)
+                   if (np.lib.stride_tricks.sliding_window_view(seen[:t], n - 1) == seen[t - n + 2:]).all(1).any()]
+        if not matched:
+            return 0.0
+        # to the bit what the pass over the text gives: an audit compares the two without a tolerance
+        return float(entropy_alpha(self.gathered(x).entropy[t], torch.tensor(max(matched)), 2, cfg.alpha_base, cfg.alpha_span,
+                                   cfg.alpha_scale, cfg.alpha_centre, cfg.alpha_slope))
 
     def _rows(self, x, t, row):
         "Name of every expert → (V,)."
@@ -426,13 +439,15 @@ class MixPredictor(OnBase):
             return super().distributions(tokens, positions)
         x, cfg = as_ids(tokens), self.mix
         m, base = self._whole(x), self.base.distributions(x, positions)
+        if cfg.kind == "none":
+            return base
         docs = document_index(x, self.bos)
         stream = RowTables(x, range(2, cfg.max_order + 1), cfg.discount, np.zeros_like(docs), "stream")
-        inside = RowTables(x, range(2, cfg.doc_max_order + 1), cfg.doc_discount, docs, "document")
+        inside = RowTables(x, range(2, cfg.doc_max_order + 1), cfg.doc_discount, docs, "document") if cfg.kind == "gate" else None
         out = []
         for t, row in zip(map(int, positions), base):
-            weights = (w[t].cpu().numpy() for w in (m.weights.posterior, m.weights.gate, m.weights.last))
-            out.append(self._join(m.names, weights, row, stream.rows(t, row), inside.rows(t, row)))
+            inner = inside.rows(t, row) if inside else {}
+            out.append(self._join(m.names, m.weights.at(t), row, stream.rows(t, row), inner))
         return np.stack(out)
 
     def _join(self, names, weights, row, stream, inside):
@@ -440,12 +455,19 @@ class MixPredictor(OnBase):
         w, g, v = weights
         rows = {"network": row, **{f"stream order {n}": p for n, p in stream.items()},
                 **{f"document order {n}": p for n, p in inside.items()}}
-        top = stream[self.mix.max_order]
+        gated, top = sum(weight * rows[name] for weight, name in zip(g, names)), stream[self.mix.max_order]
+        if v is None:
+            return gated
         alpha = float(np.dot(w, self.mix.alphas))  # the posterior is linear in α
-        gated = sum(weight * rows[name] for weight, name in zip(g, names))
         return v[0] * row + v[1] * ((1 - alpha) * row + alpha * top) + v[2] * gated
 
     def _row(self, x, t, row):
+        if self.mix.kind == "none":
+            return row
+        if self.mix.kind == "alpha":
+            top = literal_rows(x[:t + 1], row, range(2, self.mix.max_order + 1), self.mix.discount)[self.mix.max_order]
+            alpha = self._alpha(x, t)
+            return (1 - alpha) * row + alpha * top
         names, w, g, v = self.weights(x, t)
         rows, top = self._rows(x, t, row)
         alpha = float(np.dot(w, self.mix.alphas))  # the posterior is linear in α

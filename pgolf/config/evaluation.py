@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Width', 'USES', 'TTTTarget', 'REFUSED_TTT', 'TrackName', 'TRACKS', 'QuantConfig', 'unused_quant', 'ScoreConfig',
-           'MixConfig', 'TTTConfig', 'BudgetConfig', 'Track']
+           'MixConfig', 'unused_mix', 'TTTConfig', 'BudgetConfig', 'Track']
 
 # %% ../../nbs/00_config/05_evaluation.ipynb #29ee199c
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from .network import Section
+from .network import Section, trial, tried
 
 # %% ../../nbs/00_config/05_evaluation.ipynb #82f763ca
 Width = Literal[0, 2, 3, 4, 5, 6, 7, 8]  # bits; 0: as another setting says
@@ -130,6 +130,16 @@ class ScoreConfig(Section):
 # %% ../../nbs/00_config/05_evaluation.ipynb #ace3be0f
 class MixConfig(Section):
     "The n-gram mixture laid over the scores. Everything is fixed here, nothing by what the stream turns out to be."
+    kind: Literal["gate", "alpha", "none"] = Field("gate", description="`gate`: experts over the stream and inside documents, bucketed Bayes and a gate that learns online; `alpha`: the stream's back-off alone, its share α set by the network's entropy and the longest match; `none`: the network alone",
+        json_schema_extra=tried("hedge.mixing",
+            trial("α from the entropy", "alpha", source="#889"),
+            trial("α from entropy and order", "alpha", {"mix.alpha_centre": 3.0, "mix.alpha_slope": 0.25}, source="#909"),
+            trial("the network alone", "none", removes=True)))
+    alpha_base: float = Field(0.05, ge=0, lt=1, description="alpha: smallest share of the back-off where a context matched")
+    alpha_span: float = Field(0.55, ge=0, lt=1, description="alpha: the largest share is alpha_base + alpha_span")
+    alpha_scale: float = Field(2.0, ge=-100, le=100, description="alpha: steepness of σ, for each nat")
+    alpha_centre: float = Field(4.0, ge=-100, le=100, description="alpha: entropy in nats at which σ is 1/2 for a match of order 2 (#889: 4, #909: 3)")
+    alpha_slope: float = Field(0.0, ge=-100, le=100, description="alpha: the centre falls by this much for each higher order of the match (#889: 0, #909: 0.25)")
     max_order: int = Field(16, ge=2, le=64, description="highest n-gram order over the stream")
     discount: float | Literal["estimated"] = Field("estimated", description="absolute discount of the stream's back-off in (0, 1], or `estimated` from earlier positions")
     expert_orders: tuple[int, ...] = Field((2, 3, 4, 5, 6, 8, 11, 16), description="orders over the stream that are experts of the gate")
@@ -154,9 +164,25 @@ class MixConfig(Section):
             d = getattr(self, key)
             if d != "estimated" and not 0 < d <= 1:
                 raise ValueError(f"mix.{key}={d} is outside (0, 1]: probabilities would not sum to one; give 0.75 or estimated")
+        if self.alpha_base + self.alpha_span >= 1:
+            raise ValueError(f"mix.alpha_base={self.alpha_base} and mix.alpha_span={self.alpha_span}: α may reach their sum, which must stay below 1, or the network has no share left")
+        if self.kind == "alpha" and self.alpha_base == self.alpha_span == 0:
+            raise ValueError("mix.alpha_base=0 and mix.alpha_span=0 give the back-off no share anywhere; set mix.kind=none for the network alone")
         if len(self.alphas) < 2 or not all(0 <= a < 1 for a in self.alphas):
             raise ValueError(f"mix.alphas={self.alphas} must be two or more shares in [0, 1)")
         return self
+
+
+_ALPHA = frozenset({"alpha_base", "alpha_span", "alpha_scale", "alpha_centre", "alpha_slope"})
+
+
+def unused_mix(
+    mix: MixConfig,
+) -> dict[str, str]:  # setting → why; those at their defaults included
+    "Settings that the kind of mixture does not read."
+    keys = set(MixConfig.model_fields)
+    used = {"gate": keys - _ALPHA, "alpha": _ALPHA | {"kind", "max_order", "discount"}, "none": {"kind"}}[mix.kind]
+    return {key: f"mix.kind={mix.kind} does not use it" for key in MixConfig.model_fields if key not in used}
 
 # %% ../../nbs/00_config/05_evaluation.ipynb #e0df3e24
 TTTTarget = Literal["c_q", "c_k", "c_v", "proj", "fc", "gate", "down", "attn", "mlp", "head", "inplace"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from .evaluation import BudgetConfig, MixConfig, QuantConfig, ScoreConfig, TTTConfig, unused_quant
+from .evaluation import BudgetConfig, MixConfig, QuantConfig, ScoreConfig, TTTConfig, unused_mix, unused_quant
 from .network import ModelConfig, Section
 from .presets import PRESETS
 from .training import AverageConfig, DataConfig, OptimConfig, QATConfig, ScheduleConfig, TrainConfig, unused_qat
@@ -130,7 +130,7 @@ def _explain(error: ValidationError) -> str:
 # %% ../../nbs/00_config/07_run.ipynb #0eb717fd
 def unused_settings(cfg: RunConfig) -> dict[str, str]:  # dotted key → why
     "Settings that nothing reads in this configuration, whatever their value."
-    return {f"{section}.{key}": why for section, found in (("quant", unused_quant(cfg.quant)), ("qat", unused_qat(cfg.qat)))
+    return {f"{section}.{key}": why for section, found in (("quant", unused_quant(cfg.quant)), ("qat", unused_qat(cfg.qat)), ("mix", unused_mix(cfg.mix)))
             for key, why in found.items()}
 
 

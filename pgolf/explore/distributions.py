@@ -163,11 +163,14 @@ class Lens:
 
     def _run(self):
         m = make_mixture(self.scores, self.mix, self.predictor.device, keep=True)
-        self.mixture, self.backoff = m.scores.nll.numpy(), m.losses["back-off"].cpu().numpy()
+        self.mixture, self.backoff = m.scores.nll.numpy(), m.losses.get("back-off", m.losses["network"]).cpu().numpy()
         self.order = m.order.cpu().numpy()
         self.names, top = list(m.names), f"stream order {self.mix.max_order}"
-        self.names += [top] * (top not in self.names)
         w = m.weights
+        if w.last is None:  # the experts' weights are final
+            self._gate = w.gate.cpu().numpy()
+            return None, len(self.names) - 1
+        self.names += [top] * (top not in self.names)
         alpha = w.posterior @ torch.tensor(self.mix.alphas, dtype=torch.float64, device=w.posterior.device)
         self._alpha, self._gate, self._last = (v.cpu().numpy() for v in (alpha, w.gate, w.last))
         return m.experts, self.names.index(top)
@@ -184,6 +187,8 @@ class Lens:
     ) -> np.ndarray:  # (P, K) weights of `names`, each row sums to one
         "What the mixture trusts at each target."
         at = self._checked(at)
+        if self.mix.kind != "gate":
+            return self._gate[at]
         v, alpha, out = self._last[at], self._alpha[at], np.zeros((len(at), len(self.names)))
         out[:, :self._gate.shape[1]] = v[:, 2:] * self._gate[at]
         out[:, 0] += v[:, 0] + v[:, 1] * (1 - alpha)
@@ -202,6 +207,9 @@ class Lens:
         "The distribution of every expert of `names`, target by target."
         at, cfg = self._checked(at), self.mix
         network = neural_rows(self.predictor.base, self.tokens, at) if network is None else network
+        if cfg.kind == "none":
+            yield from (row.astype(np.float64)[None] for row in network)
+            return
         stream, inside = list(range(2, cfg.max_order + 1)), list(range(2, cfg.doc_max_order + 1))
         d = rates(self.tokens, at, stream, cfg.discount)
         d_in = rates(self.tokens, at, inside, cfg.doc_discount, self._places.doc, "document")

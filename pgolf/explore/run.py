@@ -129,15 +129,16 @@ PARTS = ("bucketed Bayes", "gate")  # opinions of the last Hedge beside the netw
 
 def kept_experts(
     names: list[str],  # the gate's experts, the network first
-    off: Iterable[str],  # of `names`, of `PARTS`, or the groups "stream" and "document"
+    off: Iterable[str],  # of `names`, of `parts`, or the groups "stream" and "document"
+    parts: tuple[str, ...] = PARTS,  # opinions beside the network; none where there is no gate
 ) -> tuple[list[int], list[str]]:  # columns of the gate, opinions of the last Hedge
     "What is left. Raises `ExploreError`: a name that is not there, or the network."
     off = list(off)
     for name in off:
-        if name == "network" or name not in (*names, *PARTS, "stream", "document"):
-            raise ExploreError(f"{name!r} cannot be switched off; choose of {', '.join((*names[1:], *PARTS, 'stream', 'document'))}")
+        if name == "network" or name not in (*names, *parts, "stream", "document"):
+            raise ExploreError(f"{name!r} cannot be switched off; choose of {', '.join((*names[1:], *parts, 'stream', 'document'))}")
     columns = [i for i, n in enumerate(names) if n not in off and n.split(" ")[0] not in off]
-    parts = [p for p in PARTS if p not in off and not (p == "gate" and len(columns) < 2)]
+    parts = [p for p in parts if p not in off and not (p == "gate" and len(columns) < 2)]
     return columns, ["network", *parts]
 
 
@@ -147,6 +148,9 @@ def mixed_without(
 ) -> Tensor:  # (T,) float64 nats
     "The mixture without some experts, over the whole stream. Raises `ExploreError`."
     e, cfg = lens.experts, lens.mix
+    if cfg.kind != "gate":  # two experts at the most, and nothing that was learned
+        columns, _ = kept_experts(lens.names, off, ())
+        return torch.from_numpy(lens.mixture) if len(columns) == len(lens.names) else lens.scores.nll.cpu()
     columns, opinions = kept_experts(e.names, off)
     base = lens.scores.nll.to(e.nll.device)
     table_ = {"network": base}

@@ -14,8 +14,9 @@ from torch import Tensor
 from ..config.evaluation import MixConfig
 from ..data.scores import Scores
 from .bayes import bayes_alpha, make_buckets
-from .gate import online_gate
-from .weights import HedgeError, hedge
+from .gate import chunk_ends, online_gate
+from .weights import HedgeError, entropy_alpha, hedge
+from ..ngram.counts import NgramError
 from ..ngram.discounting import backoff_orders
 from ..ngram.portable import portable_exp, portable_log
 
@@ -64,8 +65,6 @@ def make_experts(
     cfg: MixConfig,  # orders, discounts, grid
 ) -> Experts:
     "The network, and the back-off after some orders, over the stream and inside documents."
-    if not bool((torch.isfinite(scores.nll) & torch.isfinite(scores.entropy)).all()):
-        raise HedgeError("nll and entropy of the network must be finite at every target; score again")
     p = portable_exp(-scores.nll)
     # by the settings alone: which orders a stream can have is not known before it is read
     stream, inside = (range(2, n + 1) for n in (cfg.max_order, cfg.doc_max_order))
@@ -90,32 +89,30 @@ def make_experts(
 @dataclass(frozen=True)
 class Weights:
     "Weights of every position, from the prefix alone."
-    posterior: Tensor  # (T, A) of the shares `MixConfig.alphas`, in the position's bucket
-    gate: Tensor       # (T, K) of the gate's experts
-    last: Tensor       # (T, 3) of network, bucketed Bayes and gate
+    gate: Tensor                     # (T, K) of the experts
+    posterior: Tensor | None = None  # (T, A) of the shares `MixConfig.alphas`, in the position's bucket; kind gate
+    last: Tensor | None = None       # (T, 3) of network, bucketed Bayes and gate; None: the experts' weights are final
+
+    def at(self, t: int) -> tuple:  # posterior, gate and last of one position, as arrays; None where there is none
+        "What an audit builds $p_t$ from."
+        return tuple(None if w is None else w[t].cpu().numpy() for w in (self.posterior, self.gate, self.last))
 
 
 @dataclass(frozen=True)
 class Mixture:
     "The mixture and what it was made of."
     scores: Scores              # its nll is the mixture's; entropy and p_hint stay the network's
-    losses: dict[str, Tensor]   # (T,) float64 nats of network, back-off, bucketed Bayes, gate
-    names: list[str]            # the gate's experts
-    gate_weights: Tensor        # (chunks, K) mean weights along the stream
+    losses: dict[str, Tensor]   # (T,) float64 nats of network, back-off, bucketed Bayes, gate, as the kind has them
+    names: list[str]            # experts: the gate's; network and back-off of α; the network alone
+    gate_weights: Tensor        # (chunks, K) mean weights of the experts along the stream
     gate_ends: list[int]        # first position after each chunk
-    order: Tensor               # (T,) int8 longest match in the stream, 1: none
-    experts: Experts | None = None  # where asked for
+    order: Tensor               # (T,) int8 longest match in the stream, 1: none (or nothing counted)
+    experts: Experts | None = None  # where asked for, of the gate
     weights: Weights | None = None  # where asked for
 
 
-def make_mixture(
-    scores: Scores,                # of the network
-    cfg: MixConfig = MixConfig(),  # orders, discounts, grid, gate
-    device=None,                   # where to compute; None: where the scores are
-    keep: bool = False,            # also the experts, and the weights of every position: 8·T·(A + K + 3) bytes
-) -> Mixture:  # its scores where the network's are, the rest where it was computed
-    "The best valid mixture known here. Raises `HedgeError`, `NgramError` on unusable input."
-    s = scores.to(device or scores.tokens.device)
+def _gated(s, cfg, keep):
+    "Bucketed Bayes, gate and the last Hedge → loss, losses, names, mean weights, ends, order, experts, weights."
     e = make_experts(s, cfg)
     k = len(e.names)
     prior = [cfg.gate_prior] + [(1 - cfg.gate_prior) / (k - 1)] * (k - 1)
@@ -124,14 +121,63 @@ def make_mixture(
                        prior=prior, seed=cfg.gate_seed, weights=keep)
     nll, last = hedge(torch.stack([s.nll, grid, gate.nll], 1), cfg.eta, cfg.share, weights=keep)
     losses = {"network": s.nll, "back-off": -e.p.log(), "bucketed Bayes": grid, "gate": gate.nll}
-    kept = (e, Weights(posterior, gate.weights, last)) if keep else ()
-    return Mixture(replace(scores, nll=nll.to(scores.nll.device)), losses, e.names, gate.mean_weights,
-                   gate.ends, e.order, *kept)
+    kept = (e, Weights(gate.weights, posterior, last)) if keep else ()
+    return nll, losses, e.names, gate.mean_weights, gate.ends, e.order, *kept
+
+
+def _unlearned(s, nll, losses, names, weights, order, keep):
+    "The same of weights (T, K) that nothing is learned for; their means by the gate's default chunks."
+    ends = chunk_ends(len(nll), MixConfig().gate_chunk)
+    means = torch.stack([w.mean(0) for w in weights.split([b - a for a, b in zip([0, *ends], ends)])])
+    return nll, losses, names, means, ends, order, *((None, Weights(weights)) if keep else ())
+
+
+def _by_entropy(s, cfg, keep):
+    "One α for each position, by the network's entropy and the longest match."
+    p = portable_exp(-s.nll)
+    for table in backoff_orders(s.tokens, p, range(2, cfg.max_order + 1), cfg.discount, None, s.first, reach=False):
+        pass  # one object, updated in place: the last order's is left
+    alpha = entropy_alpha(s.entropy, table.order, 2, cfg.alpha_base, cfg.alpha_span, cfg.alpha_scale, cfg.alpha_centre,
+                          cfg.alpha_slope)
+    alpha = torch.where(table.order > 1, alpha, 0.0)  # without a match the back-off is the network
+    mixed = (1 - alpha) * p + alpha * table.p
+    # below this probabilities lose bits; what the network's share alone is charged is then the loss
+    nll = torch.where(mixed > 1e-290, -portable_log(mixed.clamp(min=1e-290)), s.nll - portable_log(1 - alpha))
+    names, shares = ["network", f"stream order {cfg.max_order}"], torch.stack([1 - alpha, alpha], 1)
+    losses = {"network": s.nll, "back-off": -portable_log(table.p.clamp(min=1e-290))}
+    return _unlearned(s, nll, losses, names, shares, table.order, keep)
+
+
+def _network(s, keep):
+    "The network alone: nothing is counted."
+    if not len(s.nll):
+        raise NgramError("a stream of one token has nothing to predict; give two tokens or more")
+    ones = torch.ones_like(s.nll)[:, None]
+    return _unlearned(s, s.nll, {"network": s.nll}, ["network"], ones, torch.ones_like(s.tokens, dtype=torch.int8), keep)
+
+
+def make_mixture(
+    scores: Scores,                # of the network
+    cfg: MixConfig = MixConfig(),  # kind, orders, discounts, grid, gate, α
+    device=None,                   # where to compute; None: where the scores are
+    keep: bool = False,            # also the experts, and the weights of every position: 8·T·(A + K + 3) bytes
+) -> Mixture:  # its scores where the network's are, the rest where it was computed
+    "The mixture that the settings name; by default the best valid one known here. Raises `HedgeError`, `NgramError` on unusable input."
+    s = scores.to(device or scores.tokens.device)
+    if not bool((torch.isfinite(s.nll) & torch.isfinite(s.entropy)).all()):
+        raise HedgeError("nll and entropy of the network must be finite at every target; score again")
+    if cfg.kind == "gate":
+        nll, *parts = _gated(s, cfg, keep)
+    elif cfg.kind == "alpha":
+        nll, *parts = _by_entropy(s, cfg, keep)
+    else:
+        nll, *parts = _network(s, keep)
+    return Mixture(replace(scores, nll=nll.to(scores.nll.device)), *parts)
 
 
 def mix(
     scores: Scores,                # of the network
-    cfg: MixConfig = MixConfig(),  # orders, discounts, grid, gate
+    cfg: MixConfig = MixConfig(),  # kind, orders, discounts, grid, gate, α
     device=None,                   # where to compute; None: where the scores are
 ) -> Scores:
     "The scores of the mixture over the network's. Raises `HedgeError`, `NgramError` on unusable input."

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import PgolfError
 from ..ngram.counts import runs, sort_stable
+from ..ngram.portable import portable_exp
 
 # %% ../../nbs/11_hedge/01_weights.ipynb #7859d517
 class HedgeError(PgolfError):
@@ -194,7 +195,8 @@ def entropy_alpha(
     h = torch.as_tensor(entropy, dtype=torch.float64)
     if order is not None:
         h = h + slope * (torch.as_tensor(order, device=h.device).double() - min_order)
-    return base + span * torch.sigmoid(scale * (h - centre))
+    z = (scale * (h - centre)).clamp(-100, 100)  # beyond, σ is 0 or 1 to more than its last bit
+    return base + span / (1 + portable_exp(-z))
 
 # %% ../../nbs/11_hedge/01_weights.ipynb #2255261c
 def tilt(
