@@ -405,7 +405,7 @@ def _saved_lines(e: Evidence, path: Path) -> Iterable[str]:
         try:
             with np.load(path / name, allow_pickle=False) as z:
                 nll, doc = z["nll"], z["doc"]
-            if nll.shape != doc.shape or len(nll) != e.header.targets or doc.max() + 1 != e.header.documents:
+            if nll.shape != doc.shape or len(nll) != e.header.targets or int(doc.max(initial=-1)) + 1 != e.header.documents:
                 yield (f"{name}: {nll.size:,} scores of {int(doc.max(initial=-1)) + 1:,} documents, the evidence has "
                        f"{e.header.targets:,} of {e.header.documents:,}")
                 continue
@@ -444,7 +444,7 @@ def claims(
 
 def check_evidence(
     run,  # as of `discrepancies`
-) -> "Check":
+) -> Any:  # `pgolf.audit.checks.Check`, whose module loads PyTorch
     "Rule 9: the summary says what the evidence gives. Raises `RunError`: no summary or configuration."
     from pgolf.audit.checks import Check
 
