@@ -438,7 +438,7 @@ def _rate(cfg: RunConfig, done: Pass | None, device: torch.device) -> tuple[floa
 
 def preflight(
     cfg: RunConfig,
-    flop: float = 5e10,  # operations of a pass at most: a second or two of a laptop
+    flop: float = 2e10,  # operations of a pass at most: a second or two of a laptop
     memory: int = 0,  # bytes of a pass at most; 0: half of what is free
 ) -> Preflight:
     "Everything that is known of a run before it starts. Raises nothing of its own: `Preflight.refuse` does."
