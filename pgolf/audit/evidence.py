@@ -19,15 +19,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import PgolfError
-
-if TYPE_CHECKING:  # it loads PyTorch, and a leaderboard reads evidence without it
-    from pgolf.audit.checks import Check
 
 # %% ../../nbs/14_audit/04_evidence.ipynb #b5a919ad
 FILE = "evidence.npz"
