@@ -308,7 +308,7 @@ def _saved_scores(run, x, mixed):
 def _question(base, cfg, length, rng, mixed):
     "Targets of the whole text whose distributions a sealed process gives: as many as a minute affords, four stretches among them."
     work = 2 * sum(p.numel() for p in base.model.parameters()) * cfg.score.seq_len  # operations of a window
-    count = asked_enough() if base.device.type == "cuda" else int(np.clip(4e12 / work, 64, asked_enough()))
+    count = asked_enough() if base.device.type == "cuda" else int(np.clip(1e12 / work, 64, asked_enough()))
     if cfg.ttt.kind != "none":
         count = 2048  # kept in the pass that scores
 
